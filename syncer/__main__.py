@@ -1,0 +1,5 @@
+"""`python -m syncer` is `syncer`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,278 @@
+"""The checkpoint: what one stream remembers, and its saved form.
+
+Saved as one row of a SQLite table, in the same transaction or behind the same fsync as the page it covers:
+
+    CREATE TABLE syncer_checkpoint (stream TEXT PRIMARY KEY, seq INTEGER, body TEXT, crc INTEGER)
+
+`seq` counts commits and is compared before each one, so that a writer that woke up late changes
+nothing (I9). `crc` is the CRC-32 of `body`, which SQLite itself would not notice to have rotted. `body`:
+
+    {"version": 1,
+     "run": 3,                    the number of this run, from 1
+     "generation": 2,             a full refresh writes a new one beside the old until it is complete
+     "cursor": {"url": ...} | null,   the next Request of an open run; null: the run is complete
+     "fingerprint": {...},        what the position depends on: base URL, path, parameters, model, ...
+     "bookmark": "2026-01-31T..." | null,   highest replication value of the last complete run
+     "highest": ..., "began": "2026-01-31T...",   the same of this run, and the moment it began
+     "boundary": {digest: value}, the records on the bookmark, which the next run will see again
+     "pending": {digest: value},  the same being gathered for the run after this one
+     "counts": {...}, "stored": {...},   of this run; of the whole output
+     "trail": [...], "last": "...", "empty": 0,   against loops: requests made, last page, empty pages
+     "unknown": {...},            fields the model does not name, this run, by name
+     "total": 2400 | null,        what the API last declared
+     "started": "...", "saved": "...", "status": "open" | "complete",
+     "sink": {...}}               what the sink must find again, for files their names, lengths and CRCs
+
+Only the sink writes rows; `load` and `save` are shared by those that keep them in SQLite.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from .decode import encode
+from .errors import LockError, StateError, SyncerError
+from .page import JSON, Page, Request
+from .validate import Record, Reject, Verdict
+
+VERSION = 1
+TABLE = "CREATE TABLE IF NOT EXISTS syncer_checkpoint (stream TEXT PRIMARY KEY, seq INTEGER, body TEXT, crc INTEGER)"
+TRAIL = 64
+UNKNOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many records went where. fetched = written + rejected + repeated, always (I3)."""
+
+    pages: int = 0
+    fetched: int = 0
+    written: int = 0
+    rejected: int = 0
+    repeated: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(mine + yours for mine, yours in zip(self._all(), other._all(), strict=True)))
+
+    def _all(self) -> tuple[int, ...]:
+        return (self.pages, self.fetched, self.written, self.rejected, self.repeated)
+
+    def balanced(self) -> bool:
+        """Whether every record fetched is accounted for."""
+        return self.fetched == self.written + self.rejected + self.repeated
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All that a stream remembers between pages and between runs. See the module for each field."""
+
+    seq: int = 0
+    run: int = 0
+    generation: int = 0
+    cursor: Request | None = None
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    bookmark: JSON = None
+    highest: JSON = None
+    began: str = ""
+    boundary: Mapping[str, JSON] = field(default_factory=dict)
+    pending: Mapping[str, JSON] = field(default_factory=dict)
+    counts: Counts = Counts()
+    stored: Counts = Counts()
+    trail: tuple[str, ...] = ()
+    last: str = ""
+    empty: int = 0
+    unknown: Mapping[str, int] = field(default_factory=dict)
+    total: int | None = None
+    started: str = ""
+    saved: str = ""
+    status: str = "open"
+
+    @property
+    def open(self) -> bool:
+        """Whether a run is under way and can be resumed."""
+        return self.cursor is not None
+
+    def begin(self, first: Request, fingerprint: Mapping[str, str], stamp: str, *, anew: bool) -> Checkpoint:
+        """The state before the first page of a new run; `anew`: of a new generation, without a bookmark."""
+        return Checkpoint(
+            seq=self.seq,
+            run=self.run + 1,
+            generation=self.generation + 1 if anew or not self.generation else self.generation,
+            cursor=first,
+            fingerprint=fingerprint,
+            bookmark=None if anew else self.bookmark,
+            highest=None if anew else self.bookmark,
+            boundary={} if anew else self.boundary,
+            pending={} if anew else self.boundary,
+            stored=Counts() if anew else self.stored,
+            started=stamp,
+        )
+
+    def unseen(self, verdict: Verdict) -> tuple[tuple[Record, ...], tuple[Reject, ...], int]:
+        """What of a page the last run has not written already, and how many it had."""
+        records = tuple(record for record in verdict.records if record.digest not in self.boundary)
+        rejects = tuple(reject for reject in verdict.rejects if reject.digest not in self.boundary)
+        return records, rejects, len(verdict.records) + len(verdict.rejects) - len(records) - len(rejects)
+
+    def advance(
+        self, page: Page, verdict: Verdict, order: Callable[[JSON], Any], stamp: str, *, incremental: bool
+    ) -> Checkpoint:
+        """The state after this page. Pure; nothing is saved yet."""
+        records, rejects, repeated = self.unseen(verdict)
+        added = Counts(1, len(page.records), len(records), len(rejects), repeated)
+        if not added.balanced():
+            raise SyncerError(f"page {page.number} does not add up: {added}")
+        began = self.began or page.date.isoformat()
+        moved = self._moved(verdict, order, datetime.fromisoformat(began)) if incremental else {}
+        unknown = {name: self.unknown.get(name, 0) + verdict.unknown.get(name, 0) for name in self.unknown}
+        unknown |= {name: count for name, count in verdict.unknown.items() if name not in unknown}
+        after = replace(
+            self,
+            seq=self.seq + 1,
+            cursor=page.next,
+            began=began,
+            counts=self.counts + added,
+            stored=self.stored + added,
+            trail=(*self.trail, page.request.digest())[-TRAIL:],
+            last=page.digest or self.last,
+            empty=0 if page.records else self.empty + 1,
+            unknown=dict(list(unknown.items())[:UNKNOWN]),
+            total=page.total if page.total is not None else self.total,
+            saved=stamp,
+            **moved,
+        )
+        return after if page.next is not None else after.complete()
+
+    def complete(self) -> Checkpoint:
+        """The state at the end of a run: only now does the bookmark move (I4)."""
+        return replace(
+            self,
+            cursor=None,
+            status="complete",
+            bookmark=self.highest,
+            boundary=self.pending,
+            pending={},
+            trail=(),
+            last="",
+            empty=0,
+        )
+
+    def _moved(self, verdict: Verdict, order: Callable[[JSON], Any], began: datetime) -> dict[str, Any]:
+        """Where the bookmark would be, and which records sit on or above it.
+
+        It never passes the moment the run began: what changes during the run may have been read
+        before it changed. Records above it are remembered one by one instead.
+        """
+        before = top = order(self.highest)
+        highest = self.highest
+        marked: list[tuple[str, JSON, Any]] = []
+        judged: tuple[Record | Reject, ...] = (*verdict.records, *verdict.rejects)
+        for item in judged:
+            marked.append((item.digest, item.wire, item.order))
+            value = item.order
+            if value is None or (isinstance(value, datetime) and value > began) or isinstance(item, Reject):
+                continue
+            if top is None or value > top:
+                top, highest = value, item.wire
+        pending = self.pending
+        if top is not None and (before is None or top > before):
+            pending = {mark: wire for mark, wire in pending.items() if _on(order(wire), top)}
+        pending = {**pending, **{mark: wire for mark, wire, value in marked if _on(value, top)}}
+        return {"highest": highest, "pending": pending}
+
+
+def _on(value: Any, bookmark: Any) -> bool:
+    """Whether a value will be asked for again from this bookmark; one without an order may always be."""
+    return value is None or bookmark is None or bool(value >= bookmark)
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What a saved position depended on that is no longer the same, in words."""
+    return [
+        f"{part}: {before.get(part, 'nothing')} → {now.get(part, 'nothing')}"
+        for part in dict.fromkeys((*before, *now))
+        if before.get(part) != now.get(part)
+    ]
+
+
+def load(connection: sqlite3.Connection, stream: str) -> tuple[Checkpoint, dict[str, JSON]] | None:
+    """The checkpoint of a stream and the sink's own part; None if there is none. StateError if it is damaged."""
+    row = connection.execute("SELECT seq, body, crc FROM syncer_checkpoint WHERE stream = ?", (stream,)).fetchone()
+    if row is None:
+        return None
+    seq, body, crc = row
+    if not isinstance(body, str) or zlib.crc32(body.encode("utf-8", "surrogatepass")) != crc:
+        raise StateError("the checkpoint is damaged: its checksum does not match", hint=RESET)
+    return parse(body, seq)
+
+
+def parse(body: str, seq: int) -> tuple[Checkpoint, dict[str, JSON]]:
+    """A checkpoint from its saved form. StateError for one that this version cannot read."""
+    try:
+        saved = json.loads(body, parse_float=Decimal)
+        version, sink = saved.pop("version"), saved.pop("sink")
+        if version != VERSION:
+            raise StateError(
+                f"the checkpoint has format {version}, this syncer knows {VERSION}", hint="use a newer syncer"
+            )
+        cursor = saved.pop("cursor")
+        return Checkpoint(
+            seq=seq,
+            cursor=Request.from_json(cursor) if cursor is not None else None,
+            counts=Counts(**saved.pop("counts")),
+            stored=Counts(**saved.pop("stored")),
+            trail=tuple(saved.pop("trail")),
+            **saved,
+        ), dict(sink)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise StateError(f"the checkpoint cannot be read ({type(error).__name__})", hint=RESET) from None
+
+
+def dump(checkpoint: Checkpoint, sink: Mapping[str, JSON]) -> str:
+    """The saved form of a checkpoint."""
+    saved = asdict(checkpoint)
+    del saved["seq"]
+    cursor = checkpoint.cursor.to_json() if checkpoint.cursor else None
+    return encode({"version": VERSION, **saved, "cursor": cursor, "sink": dict(sink)}).decode()
+
+
+def save(
+    connection: sqlite3.Connection,
+    stream: str,
+    checkpoint: Checkpoint,
+    sink: Mapping[str, JSON],
+    *,
+    again: bool = False,
+) -> None:
+    """Write the row inside the transaction at hand, if its seq is still the one before. LockError if not.
+
+    `again` writes the sink's part of the very same checkpoint anew.
+    """
+    body = dump(checkpoint, sink)
+    if checkpoint.seq <= 1 and not again:
+        connection.execute("INSERT OR IGNORE INTO syncer_checkpoint VALUES (?, ?, '', 0)", (stream, checkpoint.seq - 1))
+    updated = connection.execute(
+        "UPDATE syncer_checkpoint SET seq = ?, body = ?, crc = ? WHERE stream = ? AND seq = ?",
+        (checkpoint.seq, body, zlib.crc32(body.encode()), stream, checkpoint.seq - (not again)),
+    )
+    if updated.rowcount != 1:
+        raise LockError(
+            "another pull has moved this stream on since this one began; nothing of this page was written",
+            hint="run the same command again: it goes on from the newer checkpoint",
+        )
+
+
+def streams(connection: sqlite3.Connection) -> Sequence[str]:
+    """The streams that have a checkpoint."""
+    rows: Iterable[tuple[str]] = connection.execute("SELECT stream FROM syncer_checkpoint ORDER BY stream")
+    return [name for (name,) in rows]
+
+
+RESET = "look at the output; `syncer reset SOURCE STREAM` sets it aside and begins anew"

@@ -1,0 +1,401 @@
+"""One page over the wire: paced, signed, sent, judged and, where that may help, asked for again.
+
+The only layer that retries. A failure gets `attempts` tries; a limit (429, 503 with Retry-After, a 403
+that is one) is waited for as long as the user's patience lasts. The wait is full jitter, capped, and
+never less than the server asked for:
+
+    wait = max(random between 0 and min(60, 0.5 × 2ⁿ), Retry-After)
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus, urlencode, urljoin, urlsplit, urlunsplit
+
+import requests
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
+from urllib3.exceptions import HTTPError, NameResolutionError
+from urllib3.exceptions import TimeoutError as PoolTimeout
+
+from . import wire
+from .auth import Auth, Environment, is_set, mask
+from .clock import Clock
+from .decode import DecodeError, decode, encode
+from .errors import (
+    ConfigError,
+    CredentialsError,
+    FetchError,
+    ProtocolError,
+    StateError,
+    SyncerError,
+    TransientError,
+    UnavailableError,
+)
+from .events import Observer, Requested
+from .events import Retrying as Again
+from .page import JSON, Path, Request, Response
+from .rate import Pacer, exhausted, http_date, later, pause, retry_after
+
+if TYPE_CHECKING:
+    from .stream import Stream
+
+Session = requests.Session
+_REDIRECTS = (301, 302, 303, 307, 308)
+_RETRYABLE = (408, 425, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529)
+_HOPS = 5
+_TELLING = 8
+_EVIDENCE = 65536
+_BACKOFF = wait_random_exponential(multiplier=0.5, max=60)
+
+
+@dataclass
+class Client:
+    """Asks one API, at one base URL, in one run's name."""
+
+    base_url: str
+    auth: Auth | None
+    headers: Mapping[str, str]
+    environment: Environment
+    pacer: Pacer
+    clock: Clock
+    patience: float = 900.0
+    attempts: int = 3
+    limits: wire.Limits = field(default_factory=wire.Limits)
+    session: Session | None = None
+
+    def __post_init__(self) -> None:
+        """Open a strict session unless one is given; nothing is sent yet."""
+        self._session = self.session or wire.session(self.limits)
+        self._origin = wire.origin(self.base_url)
+        self._host = urlsplit(self.base_url).netloc
+        self._signing = self.auth if self.auth and not (self.auth.optional and not self._has_secrets()) else None
+
+    @property
+    def observe(self) -> Observer:
+        """Who is told of waits and retries."""
+        return self.pacer.observe
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def fetch(self, request: Request, stream: Stream, *, resumed: bool) -> tuple[Response, list[JSON]]:
+        """The answer to a request and the records in it.
+
+        Raises UnavailableError when attempts or patience run out, CredentialsError when the API refuses
+        the secrets, ProtocolError when the answer cannot be trusted, StoppedError when a signal ends a
+        wait; and for a request the API refuses, ConfigError if it opened the run, else StateError.
+        """
+        failures = 0
+
+        def give_up(state: RetryCallState) -> bool:
+            nonlocal failures
+            failures += not _error(state).limited
+            return failures >= self.attempts or state.idle_for + state.upcoming_sleep > self.patience
+
+        def tell(state: RetryCallState) -> None:
+            self.observe(Again(_error(state).reason, state.attempt_number + 1))
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(TransientError),
+            wait=_wait,
+            stop=give_up,
+            before_sleep=tell,
+            sleep=lambda seconds: pause(self.clock, self.observe, seconds, reason[0]),
+            reraise=True,
+        )
+        reason = [""]
+        try:
+            return retrying(self._attempt, request, stream.records, reason, resumed)
+        except TransientError as error:
+            raise self._unavailable(error, failures) from None
+
+    def same_origin(self, request: Request) -> bool:
+        """Whether a request stays with the API it was handed out by: scheme, host and port as they will be used."""
+        try:
+            prepared = requests.Request("GET", request.url).prepare()
+        except (requests.RequestException, ValueError):
+            raise ProtocolError("the API hands out a URL that cannot be parsed") from None
+        return wire.origin(prepared.url or "") == self._origin
+
+    def clean(self, request: Request) -> Request:
+        """A request whose URL carries no secret: servers repeat an API key in the links they hand out."""
+        parts = urlsplit(request.url)
+        query = "&".join(pair for pair in parts.query.split("&") if not self._secretive(pair))
+        return request if query == parts.query else request.at(urlunsplit(parts._replace(query=query)))
+
+    def handed(self, request: Request) -> Request:
+        """A request that the API named for its next page, once it is safe to save and to follow.
+
+        ProtocolError if it leads to another server, holds a secret beside the parameters that are
+        taken out, or cannot be written down.
+        """
+        clean = self.clean(request)
+        if not self.same_origin(clean):
+            raise ProtocolError(
+                f"the next page is on another server: {shown(clean)}",
+                hint="credentials do not go there; is the base URL the one the API uses for itself?",
+            )
+        try:
+            saved = encode(clean.to_json())
+            "".join(clean.headers.values()).encode("latin-1")
+        except ValueError:
+            raise ProtocolError("the next page has a name that cannot be sent") from None
+        if mask(saved, self._telling()) != saved:
+            raise ProtocolError(
+                "the name of the next page holds a secret",
+                hint="it would have to be saved, so syncer does not follow",
+            )
+        return clean
+
+    def secrets(self) -> list[str]:
+        """The secrets in force, for taking them out of what is shown or stored."""
+        if not self.auth:
+            return []
+        found = [value for name in self.auth.secrets() if (value := self.environment.get(name, "").strip())]
+        if self._signing:
+            bare = requests.Request("GET", self.base_url).prepare()
+            self._signing.sign(bare, self.environment)  # type: ignore[arg-type]
+            found += [value.rpartition(" ")[2] for value in bare.headers.values()]
+        return list(dict.fromkeys(found))
+
+    def _secretive(self, pair: str) -> bool:
+        """Whether a part of a query is where a secret goes, or holds one."""
+        name, _, value = pair.partition("=")
+        if self.auth and unquote_plus(name) in self.auth.query():
+            return True
+        if unquote_plus(value) in self.secrets():
+            return True
+        forms = [text.encode("utf-8", "surrogatepass") for text in (value, unquote_plus(value))]
+        return any(mask(form, self._telling()) != form for form in forms)
+
+    def _telling(self) -> list[str]:
+        """The secrets long enough to be recognised inside a longer text."""
+        return [value for value in self.secrets() if len(value) >= _TELLING]
+
+    def _has_secrets(self) -> bool:
+        return self.auth is not None and is_set(self.auth, self.environment)
+
+    def _attempt(
+        self, request: Request, records: Path, reason: list[str], resumed: bool
+    ) -> tuple[Response, list[JSON]]:
+        try:
+            asked = request
+            for _ in range(_HOPS + 1):
+                answer = self._send(asked)
+                with answer:
+                    headers = {name.lower(): value for name, value in answer.headers.items()}
+                    target = self._judge(asked, answer, headers, resumed)
+                    if target is None:
+                        content = wire.read(answer, self.limits)
+                        return self._decoded(request, answer, headers, content, records)
+                asked = target
+            raise ProtocolError(f"the API redirects more than {_HOPS} times")
+        except TransientError as error:
+            reason[0] = error.reason
+            raise
+        except requests.exceptions.SSLError as error:
+            raise _untrusted(error, self._host) from None
+        except (requests.RequestException, HTTPError, OSError) as error:
+            reason[0] = f"{self._host}: {_cause(error)}"
+            raise TransientError(reason[0]) from None
+
+    def _send(self, request: Request) -> requests.Response:
+        if (delay := self.pacer.delay()) > self.patience:
+            raise self._unavailable(TransientError("the limit is spent", wait=delay, limited=True), 0)
+        prepared = self._prepared(request)
+        self.pacer.acquire()
+        began = self.clock.monotonic()
+        # Not session.send: it reads and inflates the body of every redirect, also when told not to follow it.
+        answer = self._session.get_adapter(prepared.url or "").send(
+            prepared, stream=True, timeout=(self.limits.connect, self.limits.read), verify=True, proxies={}
+        )
+        took = self.clock.monotonic() - began
+        self.observe(Requested(request.method, full_url(request), answer.status_code, took))
+        return answer
+
+    def _prepared(self, request: Request) -> requests.PreparedRequest:
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "syncer"}
+        headers |= {**self.headers, **request.headers}
+        if request.body is not None:
+            headers.setdefault("Content-Type", "application/json")
+        try:
+            data = encode(request.body) if request.body is not None else None
+            prepared = requests.Request(request.method, full_url(request), headers=headers, data=data).prepare()
+        except (requests.RequestException, ValueError):
+            raise ProtocolError("the next page has a URL that cannot be asked for") from None
+        if wire.origin(prepared.url or "") != self._origin:
+            raise ProtocolError("the next page is on another server; credentials do not go there")
+        if self._signing:
+            self._signing.sign(prepared, self.environment)  # type: ignore[arg-type]
+        return prepared
+
+    def _judge(
+        self, request: Request, answer: requests.Response, headers: Mapping[str, str], resumed: bool
+    ) -> Request | None:
+        """None for an answer to read, another request for a redirect; everything else is raised."""
+        status = answer.status_code
+        date = http_date(headers.get("date", "")) or self.clock.now()
+        spent = exhausted(headers, date)
+        asked = retry_after(headers, date)
+        if status == 200:
+            if spent:
+                self.pacer.hold(spent, "quota spent")
+            return None
+        limited = status in (429, 420) or (status == 503 and asked is not None)
+        if status == 403:
+            limited = asked is not None or spent is not None or _mentions_limit(wire.read(answer, self.limits))
+        name = f"{status} {http.client.responses.get(status, '')}".strip()
+        if limited:
+            raise TransientError(f"limit ({name})", wait=max(asked or 0.0, spent or 0.0), limited=True)
+        if status in _RETRYABLE:
+            raise TransientError(f"server answered {name}", wait=asked or 0.0)
+        if status in _REDIRECTS:
+            return self._redirected(request, answer, headers)
+        if status in (401, 403, 407):
+            raise self._refused(name)
+        error = _unwelcome(request, status, name, resumed)
+        error.evidence = wire.read(answer, self.limits)[:_EVIDENCE]
+        raise error
+
+    def _redirected(self, request: Request, answer: requests.Response, headers: Mapping[str, str]) -> Request:
+        try:
+            target = request.at(urljoin(answer.url, headers.get("location", "")))
+        except ValueError:
+            raise ProtocolError("the API redirects to something that is not a URL") from None
+        if not headers.get("location") or not self.same_origin(target):
+            raise ProtocolError("the API redirects to another server; credentials do not go there")
+        if request.method != "GET" and answer.status_code not in (307, 308):
+            raise ProtocolError("the API redirects a POST in a way that would turn it into a GET")
+        return self.clean(target)
+
+    def _refused(self, name: str) -> CredentialsError:
+        variables = ", ".join(self.auth.variables()) if self.auth else ""
+        if self.auth and not self._signing:
+            return CredentialsError(f"the API answered {name} without credentials", hint=f"set {variables}")
+        hint = f"check {variables}: is it right, and does it allow this?" if variables else "this API wants credentials"
+        return CredentialsError(f"the API answered {name}", hint=hint)
+
+    def _decoded(
+        self, request: Request, answer: requests.Response, headers: Mapping[str, str], content: bytes, records: Path
+    ) -> tuple[Response, list[JSON]]:
+        try:
+            body, found = decode(content, records)
+        except DecodeError as error:
+            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+            evidence, said = content[:_EVIDENCE], mask(str(error).encode(), self.secrets()).decode()
+            if error.damaged and ("json" in kind or not kind):
+                raise TransientError(said, evidence=evidence) from None
+            raise _unreadable(
+                f"{said} but {kind}" if error.damaged and kind.isprintable() else said, evidence
+            ) from None
+        date = http_date(headers.get("date", "")) or self.clock.now()
+        return Response(request, answer.url, answer.status_code, headers, body, date), found
+
+    def _unavailable(self, error: TransientError, failures: int) -> SyncerError:
+        if error.evidence is not None:
+            return _unreadable(error.reason, error.evidence)
+        if error.limited or error.wait > self.patience:
+            back = later(self.clock, error.wait)
+            at = f"{back:%Y-%m-%d %H:%M:%S} UTC" if back.year < 9999 else "the end of time"
+            when = f"again after {at}" if error.wait else "again later"
+            return UnavailableError(
+                f"{error.reason}, and that lasts longer than the patience of {self.patience:g} s",
+                hint=f"run the same command {when}, or give --patience",
+            )
+        tries = f" ({failures} attempts)" if failures > 1 else ""
+        return UnavailableError(f"{error.reason}{tries}", hint="run the same command again later: it goes on from here")
+
+
+def full_url(request: Request) -> str:
+    """The URL as it is sent, parameters included, secrets not."""
+    pairs = [(name, _text(item)) for name, value in request.params.items() for item in _items(value)]
+    if not pairs:
+        return request.url
+    return f"{request.url}{'&' if '?' in request.url else '?'}{urlencode(pairs)}"
+
+
+def shown(request: Request) -> str:
+    """The URL as a person may see it: without its query."""
+    return request.url.partition("?")[0]
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _error(state: RetryCallState) -> TransientError:
+    error = state.outcome.exception() if state.outcome else None
+    return error if isinstance(error, TransientError) else TransientError("no answer")
+
+
+def _wait(state: RetryCallState) -> float:
+    error = _error(state)
+    floor = 2.0 ** min(6, state.attempt_number - 1) if error.limited and not error.wait else error.wait
+    return max(_BACKOFF(state), floor, 1.0 if error.limited else 0.0)
+
+
+def _mentions_limit(content: bytes) -> bool:
+    """GitHub's secondary limit and Google's rateLimitExceeded are 403s that say so only in their body."""
+    text = content[:_EVIDENCE].lower()
+    return any(word in text for word in (b"rate limit", b"ratelimit", b"too many requests"))
+
+
+def _cause(error: Exception) -> str:
+    """What a failed attempt ran into, in our own words: the libraries' messages hold URLs."""
+    seen: BaseException | None = error
+    chain: list[BaseException] = []
+    while seen is not None and len(chain) < 10:
+        chain.append(seen)
+        inner = next((a for a in seen.args if isinstance(a, BaseException)), None)
+        seen = getattr(seen, "reason", None) if isinstance(getattr(seen, "reason", None), BaseException) else inner
+    for link in chain:
+        if isinstance(link, wire.BrokenAnswerError):
+            return str(link)
+        if isinstance(link, NameResolutionError):
+            return "the host name cannot be resolved"
+    if any(isinstance(link, ConnectionRefusedError) or "refused" in str(link) for link in chain):
+        return "the connection was refused"
+    if any(isinstance(link, requests.Timeout | TimeoutError | PoolTimeout) for link in chain):
+        return "the server did not answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in repr(error):
+        return "the answer was cut short"
+    return "the connection broke"
+
+
+def _unreadable(message: str, evidence: bytes) -> ProtocolError:
+    return ProtocolError(message, hint="is this the API, and is `records` right?", evidence=evidence)
+
+
+def _untrusted(error: Exception, host: str) -> FetchError:
+    if "CERTIFICATE" not in repr(error).upper():
+        return FetchError(f"{host} does not answer in TLS", hint="is it http:// rather than https://?")
+    return FetchError(
+        f"the certificate of {host} cannot be trusted",
+        hint="is the host right, and the clock of this machine? a wrong date makes every certificate invalid",
+    )
+
+
+def _unwelcome(request: Request, status: int, name: str, resumed: bool) -> SyncerError:
+    place = shown(request)
+    if resumed and status in (400, 404, 410, 416, 422):
+        return StateError(
+            f"the API answered {name} to the saved position: it has expired, or the stream has changed",
+            hint="to begin this stream anew, add --restart",
+        )
+    if status in (400, 404, 405, 410, 414, 422):
+        return ConfigError(
+            f"the API answered {name} for {place}", hint="check the path and the settings given by --set"
+        )
+    if status < 300:
+        return ProtocolError(f"the API answered {name}, which is not a page")
+    return FetchError(f"the API answered {name} for {place}", hint="run the same command again later")

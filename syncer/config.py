@@ -1,0 +1,141 @@
+"""Where things are: the environment with `.env`, and the connectors.
+
+Connectors are found by file name, without running them: the built-in ones, `connectors/*.py` in the working
+directory (or the directory given), and installed packages with the entry point group `syncer.connectors`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+
+from .errors import ConfigError, SyncerError
+from .stream import NAME, Connector
+
+GROUP = "syncer.connectors"
+OUT = "SYNCER_OUT"
+SINK = "SYNCER_SINK"
+CONNECTORS = "SYNCER_CONNECTORS"
+
+Place = Path | EntryPoint
+
+
+def environment(directory: Path) -> Mapping[str, str]:
+    """The environment variables, and beneath them those of a file called `.env` in a directory.
+
+    Values are taken as they stand: a `$` in a secret is a `$`. ConfigError if the file cannot be read.
+    """
+    from dotenv import dotenv_values
+
+    file = directory / ".env"
+    try:
+        found = dotenv_values(file, interpolate=False) if file.is_file() else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read ({type(error).__name__})", hint="it should be UTF-8 text") from None
+    return {**{name: value for name, value in found.items() if value is not None}, **os.environ}
+
+
+def catalogue(directory: Path | None) -> dict[str, Place]:
+    """Every connector there is, by name, without loading any. ConfigError if a name is found twice."""
+    found: dict[str, Place] = {}
+    if directory is not None and not directory.is_dir():
+        raise ConfigError(f"there is no directory {directory}", hint="give the directory that holds your connectors")
+    folders = [*_built_in(), directory or Path("connectors")]
+    for folder in folders:
+        for file in sorted(folder.glob("*.py")) if folder.is_dir() else []:
+            if not file.name.startswith("_"):
+                _add(found, file.stem, file.resolve())
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        _add(found, point.name, point)
+    return found
+
+
+def connector(name: str, directory: Path | None) -> Connector:
+    """The connector of this name. ConfigError if there is none, or it cannot be loaded."""
+    found = catalogue(directory)
+    if name not in found:
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, found, 1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(found))}"
+        raise ConfigError(f"there is no connector {name!r}", hint=f"{hint}; `syncer list` shows them all")
+    return load(name, found[name])
+
+
+def load(name: str, place: Place) -> Connector:
+    """Run a connector's file, or load its entry point. ConfigError with the line at fault if that fails."""
+    try:
+        loaded = place.load() if isinstance(place, EntryPoint) else _module(name, place)
+    except SyncerError as error:
+        raise ConfigError(f"connector {name}: {error.message}", hint=error.hint) from None
+    except (Exception, SystemExit) as error:  # whatever an author's file raises is theirs to see, in one line
+        raise ConfigError(f"connector {name}: {_line(error, place)}") from None
+    value = loaded if isinstance(loaded, Connector) else getattr(loaded, "connector", None)
+    if not isinstance(value, Connector):
+        raise ConfigError(
+            f"{_shown(place)} has no `connector = Connector(...)`", hint="see the README: your first connector"
+        )
+    if value.name != name:
+        raise ConfigError(
+            f"{_shown(place)} holds the connector {value.name!r}",
+            hint="the file and its connector must have the same name",
+        )
+    return value
+
+
+def _built_in() -> list[Path]:
+    """The connectors in the wheel; in a checkout, those beside the package."""
+    package = Path(__file__).resolve().parent
+    beside = package.parent / "connectors"
+    return [package / "connectors"] + ([beside] if (package.parent / "pyproject.toml").is_file() else [])
+
+
+def _add(found: dict[str, Place], name: str, place: Place) -> None:
+    if not NAME.match(name):
+        raise ConfigError(f"{_shown(place)}: {name!r} cannot be the name of a connector", hint="use a-z, 0-9, _ and -")
+    if name in found and not _same(found[name], place):
+        raise ConfigError(
+            f"there are two connectors called {name}: {_shown(found[name])} and {_shown(place)}",
+            hint="rename one of them",
+        )
+    found[name] = place
+
+
+def _same(one: Place, other: Place) -> bool:
+    """Whether two finds are one connector: the same file, or a copy of it as an install from a checkout makes one."""
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one == other or one.read_bytes() == other.read_bytes()
+    return one == other
+
+
+def _module(name: str, file: Path) -> object:
+    """Run a connector's file. Not through importlib, which takes one of the same second and length for the old."""
+    module = ModuleType(f"syncer_connectors.{name}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module
+    exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)  # noqa: S102 connectors are programs, see the README
+    return module
+
+
+def _line(error: BaseException, place: Place) -> str:
+    line = next(
+        (frame.tb_lineno for frame in _frames(error) if frame.tb_frame.f_code.co_filename == str(place)),
+        getattr(error, "lineno", None),
+    )
+    where = f"{_shown(place)}, line {line}" if line else _shown(place)
+    return f"{where}: {type(error).__name__}: {error}"
+
+
+def _frames(error: BaseException):  # type: ignore[no-untyped-def]
+    frame = error.__traceback__
+    while frame is not None:
+        yield frame
+        frame = frame.tb_next
+
+
+def _shown(place: Place) -> str:
+    return str(place) if isinstance(place, Path) else f"the entry point {place.value}"

@@ -1,0 +1,85 @@
+"""What a pull tells whoever watches it, as it happens. Values only; showing them is progress's business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A stream begins or resumes; `since` is the bookmark it asks from, if it asks for news only."""
+
+    stream: str
+    resumed: bool
+    pages: int
+    fetched: int
+    since: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A page is durable. The counts are of the whole run."""
+
+    stream: str
+    pages: int
+    fetched: int
+    written: int
+    rejected: int
+    repeated: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """No request goes out for `seconds`, because of `reason`; `until` is the wall time it ends."""
+
+    seconds: float
+    reason: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """A wait is over, after so many seconds."""
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """An attempt failed; the next is number `attempt`, after the wait that is announced beside it."""
+
+    reason: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A request went out; `url` carries no secrets."""
+
+    method: str
+    url: str
+    status: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something a person should know that stops nothing."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A stream is over for this pull."""
+
+    stream: str
+    status: str
+
+
+Event = Started | Committed | Waiting | Waited | Retrying | Requested | Noticed | Ended
+Observer = Callable[[Event], None]

@@ -1,0 +1,101 @@
+"""From a first Request to Pages: follow the cursor until it ends, and notice when it never would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from .client import Client, full_url, shown
+from .decode import Unparsable, encode, text_of
+from .errors import ProtocolError
+from .page import JSON, MISSING, Page, Request, Response, digest
+from .pagination import missing
+from .stream import Stream
+
+
+def pages(
+    stream: Stream,
+    client: Client,
+    request: Request | None,
+    *,
+    number: int = 0,
+    seen: Iterable[str] = (),
+    last: str = "",
+    empty: int = 0,
+) -> Iterator[Page]:
+    """Yield the pages from this request to the end of the stream.
+
+    Requests may be in their saved form, and those of the pages are. `number` pages of this run are
+    committed already; `seen` are the digests of requests made before, `last` that of the last page
+    with records, `empty` how many empty pages have come in a row.
+
+    ProtocolError for a cursor that was followed before, a page that repeats the one before it, a next
+    page on another server, or more empty pages than the stream allows. Nothing of such a page is
+    yielded, so the checkpoint before it holds.
+    """
+    asked = set(seen)
+    resumed = number > 0
+    while request is not None:
+        saved = request.below(client.base_url)
+        request = saved.under(client.base_url)
+        if (mark := saved.digest()) in asked:
+            raise ProtocolError(
+                f"page {number} names a next page that was read before: {shown(request)}",
+                hint="the API sends this stream in circles; if it has changed since, add --restart",
+            )
+        asked.add(mark)
+        response, records = client.fetch(request, stream, resumed=resumed)
+        number, resumed = number + 1, True
+        try:
+            following = stream.pagination.after(response, records)
+            if following is not None:
+                following = client.handed(following)
+        except ProtocolError as error:
+            error.message = f"page {number}: {error.message}"
+            raise
+        content = _content(records)
+        if records and content == last and not stream.may_repeat:
+            raise ProtocolError(
+                f"page {number} repeats the records of the page before it",
+                hint="the API ignores its own cursor; a stream that may do so says may_repeat=True",
+            )
+        last, empty = (content, 0) if records else (last, empty + 1)
+        if empty > stream.max_empty_pages and following is not None:
+            raise ProtocolError(
+                f"page {number} is the {empty}th empty one in a row, and the API still names a next one",
+                hint="a stream that may have longer gaps says max_empty_pages=…",
+            )
+        yield Page(
+            number=number,
+            request=saved,
+            asked=f"{request.method} {full_url(request)}",
+            records=records,
+            next=following.below(client.base_url) if following else None,
+            total=_total(stream, response),
+            date=response.date,
+            digest=content,
+            note=_note(stream, response) if number == 1 and following is None and records else "",
+        )
+        request = following
+
+
+def _note(stream: Stream, response: Response) -> str:
+    place = missing(stream.pagination, response)
+    return f"there is no second page: the answer has nothing at {place}; is that name right?" if place else ""
+
+
+def _content(records: list[JSON]) -> str:
+    """A fingerprint of a page's records, whatever is in them."""
+    lines = []
+    for record in records:
+        try:
+            lines.append(encode(record) if not isinstance(record, Unparsable) else record.text.encode())
+        except (ValueError, RecursionError):
+            lines.append(repr(record)[:1000].encode("utf-8", "backslashreplace") or text_of(record).encode())
+    return digest(b"\n".join(lines)) if lines else ""
+
+
+def _total(stream: Stream, response: Response) -> int | None:
+    value = response.at(stream.total) if stream.total is not None else MISSING
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 16:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,304 @@
+"""The loop: one page, one commit. Nothing else knows all the pieces.
+
+A page's records and rejects are durable before, or together with, the checkpoint that covers them. A
+crash at any instruction leaves at most a tail that no checkpoint vouches for; the next pull cuts it off
+and asks for that page again. So a pull that is killed any number of times ends in the same bytes as one
+that was never disturbed (I1, I2, I3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from .auth import Environment, secret
+from .checkpoint import Checkpoint, changes
+from .client import Client, Session
+from .clock import Clock
+from .errors import (
+    ConfigError,
+    CredentialsError,
+    ProtocolError,
+    RejectBudgetError,
+    SinkError,
+    StateError,
+    StoppedError,
+    SyncerError,
+    UnavailableError,
+)
+from .events import Committed, Ended, Event, Noticed, Observer, Started
+from .fetch import pages
+from .rate import Pacer
+from .report import Budget, Report, StreamReport
+from .sinks import Sink, sink
+from .sinks.disk import evidence
+from .stream import Connector, Stream, base_url, fingerprint, first_request
+from .validate import Validator
+
+OUT = Path("data")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked of this pull."""
+
+    out: Path
+    sink: str = "jsonl"
+    settings: Mapping[str, str] | None = None
+    restart: bool = False
+    accept_changes: bool = False
+    max_pages: int | None = None
+    max_rejects: str | None = None
+    patience: float = 900.0
+
+    @property
+    def flags(self) -> str:
+        """The options that every later command about this output has to repeat."""
+        out = "" if self.out == OUT else f" --out {quote(str(self.out))}"
+        return out + ("" if self.sink == "jsonl" else f" --sink {self.sink}")
+
+
+def pull(
+    connector: Connector,
+    streams: Sequence[Stream],
+    options: Options,
+    environment: Environment,
+    clock: Clock,
+    observe: Observer,
+    session: Session | None = None,
+) -> Report:
+    """Bring these streams up to date, one after another, and report.
+
+    An error of one stream does not keep the others from their turn, unless it is sure to meet them
+    too: a missing secret, an API that is away, a disk that is full. ConfigError and CredentialsError
+    come before anything is fetched or written. `session` stands in for the strict one in tests.
+    """
+    settings = ready(connector, streams, options.settings or {}, environment)
+    given = "".join(f" --set {quote(f'{name}={value}')}" for name, value in (options.settings or {}).items())
+    report = Report(connector.name, options.sink, clock.stamp(), options.flags, given)
+    began = clock.monotonic()
+
+    def watch(event: Event) -> None:
+        report.watch(event)
+        observe(event)
+
+    with connector.server() if connector.server else nullcontext(base_url(connector, settings)) as url:
+        pacer = Pacer(connector.rate, clock, watch)
+        client = Client(
+            url,
+            connector.auth,
+            connector.headers,
+            environment,
+            pacer,
+            clock,
+            patience=options.patience,
+            session=session,
+        )
+        try:
+            for stream in streams:
+                target = sink(options.sink, options.out, connector.name, stream)
+                done = StreamReport(stream.name, target.places())
+                report.streams.append(done)
+                _guarded(connector, stream, settings, client, target, clock, watch, options, done)
+                watch(Ended(stream.name, done.status))
+                if clock.stop or isinstance(done.error, CredentialsError | UnavailableError | SinkError):
+                    break
+        finally:
+            client.close()
+    report.seconds = clock.monotonic() - began
+    if len(report.streams) < len(streams) or any(done.status == "stopped" for done in report.streams):
+        report.signal = clock.stop.signal
+    return report
+
+
+def ready(
+    connector: Connector, streams: Sequence[Stream], given: Mapping[str, str], environment: Environment
+) -> dict[str, str]:
+    """The settings in force, once everything these streams need is there; ConfigError or CredentialsError if not."""
+    needed = connector.needs(streams)
+    known = connector.needs()
+    for name in given:
+        if name not in known:
+            hint = f"it has {', '.join(known)}" if known else "it has none"
+            raise ConfigError(f"connector {connector.name} has no setting {name!r}", hint=hint)
+    settings = {name: given.get(name) or environment.get(variable(connector, name), "") for name in needed}
+    for name, value in settings.items():
+        if not value.strip():
+            what = connector.settings.get(name, "")
+            raise ConfigError(
+                f"connector {connector.name} needs the setting {name}" + (f": {what}" if what else ""),
+                hint=f"add --set {name}=…, or set {variable(connector, name)}",
+            )
+    url = base_url(connector, settings)
+    for stream in streams:
+        first_request(stream, url, settings, None)
+    if connector.auth and not connector.auth.optional:
+        for name in connector.auth.variables():
+            secret(name, environment)
+    return settings
+
+
+def variable(connector: Connector, setting: str) -> str:
+    """The environment variable that fills a setting."""
+    return f"SYNCER_{connector.name}_{setting}".upper().replace("-", "_")
+
+
+def _guarded(
+    connector: Connector,
+    stream: Stream,
+    settings: Mapping[str, str],
+    client: Client,
+    target: Sink,
+    clock: Clock,
+    observe: Observer,
+    options: Options,
+    done: StreamReport,
+) -> None:
+    """Pull one stream, and turn how it ended into a status."""
+    try:
+        _pull(connector, stream, settings, client, target, clock, observe, options, done)
+    except StoppedError:
+        done.status = "stopped"
+    except SyncerError as error:
+        done.error = error.at(f"{connector.name}/{stream.name}")
+        if error.evidence:
+            kept = evidence(options.out / connector.name, stream.name, error.evidence, client.secrets())
+            error.hint += f"; the answer begins in {kept}" if kept else ""
+    finally:
+        target.close()
+
+
+def _pull(
+    connector: Connector,
+    stream: Stream,
+    settings: Mapping[str, str],
+    client: Client,
+    target: Sink,
+    clock: Clock,
+    observe: Observer,
+    options: Options,
+    done: StreamReport,
+) -> None:
+    """Bring one stream up to date, one committed page at a time."""
+    checkpoint = _start(target.open(), connector, stream, settings, client.base_url, clock, options)
+
+    def notice(text: str) -> None:
+        done.notes.append(text)
+        observe(Noticed(text))
+
+    for note in target.notes:
+        notice(note)
+    done.resumed, done.run, done.stored = checkpoint.counts.pages > 0, checkpoint.counts, checkpoint.stored
+    observe(Started(stream.name, done.resumed, checkpoint.counts.pages, checkpoint.counts.fetched, checkpoint.bookmark))
+    if checkpoint.generation > 1 and not checkpoint.counts.pages:
+        notice("the output of the last complete pull stays in place until this one is complete")
+    validator = Validator(stream, target.refuses)
+    budget = Budget.parse(options.max_rejects or stream.max_rejects)
+    coming = pages(
+        stream,
+        client,
+        checkpoint.cursor,
+        number=checkpoint.counts.pages,
+        seen=checkpoint.trail,
+        last=checkpoint.last,
+        empty=checkpoint.empty,
+    )
+    since, older = checkpoint.bookmark, 0
+    floor = validator.order(since)
+    for page in coming:
+        stamp = clock.stamp()
+        verdict = validator.judge(page, checkpoint.run, stamp)
+        records, rejects, _ = checkpoint.unseen(verdict)
+        after = checkpoint.advance(page, verdict, validator.order, stamp, incremental=stream.incremental)
+        target.commit(records, rejects, after)
+        done.committed(checkpoint, after)
+        done.causes.update(reject.cause for reject in rejects)
+        if page.note:
+            notice(page.note)
+        older += sum(record.order is not None and _older(record.order, floor) for record in records)
+        if stream.pagination.cursor == "shifting" and (after.total or 0) < (checkpoint.total or 0):
+            notice(
+                f"page {page.number}: the API declares {after.total:,} records, {checkpoint.total:,} before; its cursor"
+                " counts from the start, so records may have slipped past it"
+            )
+        checkpoint = after
+        counts = checkpoint.counts
+        observe(
+            Committed(
+                stream.name,
+                counts.pages,
+                counts.fetched,
+                counts.written,
+                counts.rejected,
+                counts.repeated,
+                checkpoint.total,
+            )
+        )
+        if passed := budget.passed(counts, len(page.records), len(verdict.rejects)):
+            raise RejectBudgetError(
+                f"{passed}; most often {done.causes.most_common(1)[0][0]}" if done.causes else passed,
+                hint=f"see `syncer rejects {connector.name} {stream.name}{options.flags}`; everything is saved;"
+                " to go on add --max-rejects 100%, after mending the model --restart",
+            )
+        if checkpoint.open and clock.stop:
+            raise StoppedError
+        if checkpoint.open and options.max_pages is not None and done.counts.pages >= options.max_pages:
+            done.status = "capped"
+            return
+    if older:
+        notice(
+            f"{older:,} of {done.counts.fetched:,} records are older than {since}, which the run asked from, and are"
+            f" written again: does the API know {stream.since or stream.since_body!r}?"
+        )
+    done.status = "complete"
+    if done.short:
+        done.status = "short"
+        raise ProtocolError(
+            f"the API declared {done.total:,} records, but its pages end after {done.run.fetched:,}",
+            hint="what came is saved; pull again, and if it stays so, ask the API's owner which of the two is true",
+        )
+
+
+_KEYS = ("primary_key", "replication_key")
+"""What cannot change under an output that exists: its rows and its bookmark would mean something else."""
+
+
+def _older(order: Any, floor: Any) -> bool:
+    """Whether a record lies before the bookmark the run asked from."""
+    return floor is not None and bool(order < floor)
+
+
+def _start(
+    checkpoint: Checkpoint,
+    connector: Connector,
+    stream: Stream,
+    settings: Mapping[str, str],
+    url: str,
+    clock: Clock,
+    options: Options,
+) -> Checkpoint:
+    """Where this pull begins: the saved position if it still means the same, else the beginning of a new run."""
+    now = fingerprint(connector, stream, settings)
+    if checkpoint.run and not options.restart:
+        _same(changes(checkpoint.fingerprint, now), options.accept_changes)
+    if checkpoint.open and not options.restart:
+        return replace(checkpoint, fingerprint=now)
+    anew = options.restart or not stream.incremental
+    since = stream.start if checkpoint.bookmark is None or anew else checkpoint.bookmark
+    first = first_request(stream, url, settings, since)
+    return checkpoint.begin(first.below(url), now, clock.stamp(), anew=anew and checkpoint.run > 0)
+
+
+def _same(changed: Sequence[str], accepted: bool) -> None:
+    """Refuse to mix what was pulled before a change with what would come after it, unless the user says so."""
+    if not changed or (accepted and not any(part.startswith(_KEYS) for part in changed)):
+        return
+    raise StateError(
+        "this is not what the checkpoint was made with: " + "; ".join(changed),
+        hint="--restart pulls everything anew and replaces the output at the end; --accept-changes goes on from here;"
+        " another --out leaves this output alone",
+    )

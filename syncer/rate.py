@@ -1,0 +1,153 @@
+"""How fast one may ask: the declared Rate, the limit headers of an answer, and the Pacer that waits.
+
+The Pacer keeps the declared rate in every window of its length, not only on average: it remembers
+when the last `limit` requests went out and lets the next one go when the oldest has left the window.
+What the server says itself (Retry-After, an exhausted quota with its reset) only ever makes it slower.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+from .clock import Clock
+from .errors import ConfigError, StoppedError
+from .events import Observer, Waited, Waiting
+
+SECOND = 1.0
+MINUTE = 60.0
+HOUR = 3600.0
+DAY = 86400.0
+
+SHOWN = 1.0
+"""A wait shorter than this many seconds is pacing, not news."""
+
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?\Z", re.ASCII)
+_EPOCH = 10**9
+_EPOCH_MS = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `limit` requests in any `per` seconds."""
+
+    limit: int
+    per: float = SECOND
+
+    def __post_init__(self) -> None:
+        """Refuse a rate that allows nothing."""
+        if self.limit < 1 or not self.per > 0:
+            raise ConfigError("a Rate needs a limit of at least 1 and a positive time")
+
+    def __str__(self) -> str:
+        units = {SECOND: "s", MINUTE: "min", HOUR: "h", DAY: "day"}
+        return f"{self.limit}/{units.get(self.per, f'{self.per:g}s')}"
+
+
+@dataclass
+class Pacer:
+    """Holds every request back until the rate, and the server's own word, allow it."""
+
+    rate: Rate | None
+    clock: Clock
+    observe: Observer
+    _sent: deque[float] = field(default_factory=deque)
+    _held: float = 0.0
+    _reason: str = ""
+
+    def acquire(self) -> None:
+        """Return when the next request may go out, and count it. StoppedError if a signal ends the wait."""
+        while (due := self._due())[0] > 0:
+            pause(self.clock, self.observe, *due)
+        if self.clock.stop:
+            raise StoppedError
+        if self.rate:
+            self._sent.append(self.clock.monotonic())
+
+    def delay(self) -> float:
+        """Seconds until the next request may go out; 0.0 or less if it may now."""
+        return self._due()[0]
+
+    def _due(self) -> tuple[float, str]:
+        """The same, and what it is that holds it back."""
+        now = self.clock.monotonic()
+        held = self._held - now, self._reason
+        if self.rate:
+            while self._sent and self._sent[0] + self.rate.per <= now:
+                self._sent.popleft()
+            if len(self._sent) >= self.rate.limit:
+                return max(held, (self._sent[-self.rate.limit] + self.rate.per - now, f"rate {self.rate}"))
+        return held
+
+    def hold(self, seconds: float, reason: str) -> None:
+        """Let nothing out for this long; an earlier, longer hold stays."""
+        until = self.clock.monotonic() + seconds
+        if until > self._held:
+            self._held, self._reason = until, reason
+
+
+def pause(clock: Clock, observe: Observer, seconds: float, reason: str) -> None:
+    """Wait, telling the observer if it is long enough to be news. StoppedError if a signal ends it."""
+    if seconds >= SHOWN:
+        observe(Waiting(seconds, reason, later(clock, seconds)))
+    began = clock.monotonic()
+    stopped = clock.wait(seconds)
+    if seconds >= SHOWN:
+        observe(Waited(clock.monotonic() - began, reason))
+    if stopped:
+        raise StoppedError
+
+
+def later(clock: Clock, seconds: float) -> datetime:
+    """The wall time so many seconds from now; the end of time where it lies beyond."""
+    try:
+        return clock.now() + timedelta(seconds=seconds)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def retry_after(headers: Mapping[str, str], date: datetime) -> float | None:
+    """Seconds to wait by the Retry-After header (RFC 9110, section 10.2.3), or None without a usable one.
+
+    Both forms: seconds (a fraction is accepted, Shopify sends `2.0`), and a date, which is taken
+    against the response's own Date so that our clock need not be right. Of several the longest
+    counts; whatever else stands there is ignored.
+    """
+    value = headers.get("retry-after", "").strip()
+    if (moment := http_date(value)) is not None:
+        return max(0.0, (moment - date).total_seconds())
+    waits = [float(part) for text in value.split(",") if _SECONDS.match(part := text.strip())]
+    return max(waits, default=None)
+
+
+def exhausted(headers: Mapping[str, str], date: datetime) -> float | None:
+    """Seconds until a spent quota refills, by the X-RateLimit and RateLimit headers; None if it is not spent.
+
+    `Reset` above 10^12 is milliseconds since 1970, above 10^9 seconds since 1970 (GitHub), otherwise
+    seconds from now (the IETF drafts); a moment is taken against the response's own Date.
+    """
+    for prefix in ("x-ratelimit-", "x-rate-limit-", "ratelimit-"):
+        remaining, reset = headers.get(prefix + "remaining", "").strip(), headers.get(prefix + "reset", "").strip()
+        if not _SECONDS.match(remaining) or float(remaining) >= 1 or not re.match(r"[0-9]{1,13}(\.[0-9]+)?\Z", reset):
+            continue
+        value = float(reset)
+        if value >= _EPOCH:
+            value = value / 1000 if value >= _EPOCH_MS else value
+            value -= date.timestamp()
+        return max(0.0, value)
+    return None
+
+
+def http_date(value: str) -> datetime | None:
+    """The moment an HTTP date names (RFC 9110, section 5.6.7), or None if it is not one."""
+    if not re.match(r"[A-Z][a-z]+,? ", value):
+        return None
+    try:
+        moment = parsedate_to_datetime(value)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, IndexError, TypeError, OverflowError):
+        return None

@@ -1,0 +1,248 @@
+"""What a pull did: gathered as it happens, shown as text, as JSON, and as an exit code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .checkpoint import Checkpoint, Counts
+from .errors import ConfigError, SyncerError
+from .events import Event, Requested, Retrying, Waited
+from .terminal import one_line
+
+Status = Literal["complete", "short", "capped", "stopped", "failed"]
+
+
+SHOWN = 10
+"""How many causes of a stream the summary lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many rejects a run may have: a count, or a share of what was fetched.
+
+    A share counts from 100 records on, so that the first page does not decide alone. Without a word
+    from the user or the stream it is 5 %, from 50 rejects on.
+    """
+
+    count: int | None = None
+    share: float | None = None
+    least: int = 0
+
+    @staticmethod
+    def parse(text: str | None) -> Budget:
+        """`"100"` or `"2%"`; None is the default budget. ConfigError for anything else."""
+        if text is None:
+            return Budget(share=0.05, least=50)
+        number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+        try:
+            value = float(number) if percent else int(number)
+        except ValueError:
+            value = -1
+        if not 0 <= value < 10**12 or (percent and value > 100):
+            raise ConfigError(f"{text!r} is no reject budget", hint="give a count or a share: --max-rejects 100, or 2%")
+        return Budget(share=value / 100) if percent else Budget(count=int(value))
+
+    def passed(self, counts: Counts, page_fetched: int, page_rejected: int) -> str:
+        """Why the run should stop, or an empty string. `counts` are of the run, the others of the last page."""
+        if not page_rejected or (self.share is not None and self.share >= 1):
+            return ""
+        if page_rejected == page_fetched >= 10:
+            return f"every one of the {page_fetched} records of page {counts.pages} was rejected"
+        if self.count is not None and counts.rejected > self.count:
+            return f"{counts.rejected:,} records are rejected, the budget is {self.count:,}"
+        share = counts.rejected / counts.fetched if counts.fetched else 0
+        if self.share is not None and counts.fetched >= 100 and counts.rejected > self.least and share > self.share:
+            return f"{share:.1%} of {counts.fetched:,} records are rejected, the budget is {self.share:.1%}"
+        return ""
+
+
+@dataclass
+class StreamReport:
+    """What one pull did to one stream. `counts` are of this pull, `run` of the whole run it is part of."""
+
+    stream: str
+    places: Mapping[str, str] = field(default_factory=dict)
+    status: Status = "failed"
+    resumed: bool = False
+    counts: Counts = field(default_factory=Counts)
+    run: Counts = field(default_factory=Counts)
+    stored: Counts = field(default_factory=Counts)
+    causes: Counter[str] = field(default_factory=Counter)
+    unknown: Mapping[str, int] = field(default_factory=dict)
+    total: int | None = None
+    bookmark: Any = None
+    notes: list[str] = field(default_factory=list)
+    error: SyncerError | None = None
+
+    def committed(self, before: Checkpoint, after: Checkpoint) -> None:
+        """Count a page that is durable."""
+        mine, yours = after.counts, before.counts
+        self.counts += Counts(
+            mine.pages - yours.pages,
+            mine.fetched - yours.fetched,
+            mine.written - yours.written,
+            mine.rejected - yours.rejected,
+            mine.repeated - yours.repeated,
+        )
+        self.run, self.stored, self.unknown, self.total = after.counts, after.stored, after.unknown, after.total
+        self.bookmark = after.bookmark
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the same command again would go on, rather than fail in the same way."""
+        return self.status in ("capped", "stopped") or (
+            self.error is not None and self.error.exit_code in (1, 3, 4, 6, 7) and self.status == "failed"
+        )
+
+    @property
+    def short(self) -> int:
+        """How many records fewer came in this run than the API last declared; 0 if it declares none."""
+        return max(0, (self.total or 0) - self.run.fetched)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same for machines."""
+        return {
+            "stream": self.stream,
+            "status": self.status,
+            "resumed": self.resumed,
+            "pulled": _counts(self.counts),
+            "run": _counts(self.run),
+            "stored": _counts(self.stored),
+            "rejected_by_cause": dict(self.causes.most_common()),
+            "unknown_fields": dict(self.unknown),
+            "declared_total": self.total,
+            "bookmark": self.bookmark,
+            "places": dict(self.places),
+            "notes": list(self.notes),
+            "error": _error(self.error),
+        }
+
+
+@dataclass
+class Report:
+    """What one `syncer pull` did. `flags` and `settings` are what the next command has to repeat."""
+
+    source: str
+    sink: str
+    started: str
+    flags: str = ""
+    settings: str = ""
+    streams: list[StreamReport] = field(default_factory=list)
+    seconds: float = 0.0
+    requests: int = 0
+    retries: int = 0
+    waits: Counter[str] = field(default_factory=Counter)
+    signal: int = 0
+
+    def watch(self, event: Event) -> None:
+        """Count what the client tells."""
+        if isinstance(event, Requested):
+            self.requests += 1
+        elif isinstance(event, Retrying):
+            self.retries += 1
+        elif isinstance(event, Waited):
+            self.waits[event.reason] += event.seconds  # type: ignore[assignment]
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every stream did what was asked, else the code of the first that did not."""
+        if self.signal:
+            return 128 + self.signal
+        return next((stream.error.exit_code for stream in self.streams if stream.error), 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same for machines; the keys are documented in docs/reference.md."""
+        return {
+            "source": self.source,
+            "sink": self.sink,
+            "started": self.started,
+            "seconds": round(self.seconds, 3),
+            "requests": self.requests,
+            "retries": self.retries,
+            "waited": {reason: round(seconds, 3) for reason, seconds in self.waits.items()},
+            "exit_code": self.exit_code,
+            "streams": [stream.to_json() for stream in self.streams],
+        }
+
+    def text(self) -> str:
+        """A summary that can be pasted into a ticket."""
+        parts = [self._head(), _columns(self.streams), self._causes(), self._unknown(), self._next()]
+        return "\n\n".join(part for part in parts if part)
+
+    def _head(self) -> str:
+        waited = ", ".join(f"{seconds:.1f} s for {reason}" for reason, seconds in self.waits.items())
+        line = f"{self.source}: {self.requests} requests in {self.seconds:.1f} s"
+        line += f", {self.retries} retried" if self.retries else ""
+        return line + (f", waited {waited}" if waited else "")
+
+    def _causes(self) -> str:
+        rows = []
+        for stream in self.streams:
+            rows += [(f"  {n:>7,}", stream.stream, one_line(cause)) for cause, n in stream.causes.most_common(SHOWN)]
+            if others := stream.causes.most_common()[SHOWN:]:
+                rows.append((f"  {sum(n for _, n in others):>7,}", stream.stream, f"… {len(others)} more causes"))
+        return "rejected in this pull, by cause\n" + aligned(rows) if rows else ""
+
+    def _unknown(self) -> str:
+        rows = [
+            (f"  {count:>7,}", stream.stream, one_line(name))
+            for stream in self.streams
+            for name, count in sorted(stream.unknown.items(), key=lambda pair: -pair[1])[:10]
+        ]
+        return "fields the models do not name\n" + aligned(rows) if rows else ""
+
+    def _next(self) -> str:
+        lines = [f"{stream.stream}: note: {note}" for stream in self.streams for note in stream.notes]
+        for stream in self.streams:
+            if stream.error:
+                lines.append(f"{stream.stream}: {one_line(stream.error.message)}")
+                lines.extend([f"  → {stream.error.hint}"] if stream.error.hint else [])
+        files = [("records", place) for s in self.streams if (place := s.places.get("records"))]
+        files += [("rejects", s.places["rejects"]) for s in self.streams if s.stored.rejected and s.places]
+        lines += [f"{kind}  {place}" for kind, place in dict.fromkeys(files)]
+        if any(stream.causes or stream.stored.rejected for stream in self.streams):
+            lines.append(f"next     syncer rejects {self.source}{self.flags}")
+        if names := " ".join(stream.stream for stream in self.streams if stream.resumable):
+            lines.append(f"resume   syncer pull {self.source} {names}{self.settings}{self.flags}")
+        return "\n".join(lines)
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of text with their columns aligned; the last is not padded."""
+    if not rows:
+        return ""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _columns(streams: list[StreamReport]) -> str:
+    rows: list[tuple[str, ...]] = [("stream", "status", "pages", "fetched", "written", "rejected", "repeated")]
+    for stream in streams:
+        counts = stream.counts
+        numbers = (counts.pages, counts.fetched, counts.written, counts.rejected, counts.repeated)
+        status = "resumed, complete" if stream.resumed and stream.status == "complete" else stream.status
+        rows.append((stream.stream, status, *(f"{number:,}" for number in numbers)))
+    widths = [max(len(row[column]) for row in rows) for column in range(2, 7)]
+    return aligned(
+        [(row[0], row[1], *(cell.rjust(width) for cell, width in zip(row[2:], widths, strict=True))) for row in rows]
+    )
+
+
+def _counts(counts: Counts) -> dict[str, int]:
+    return {name: getattr(counts, name) for name in ("pages", "fetched", "written", "rejected", "repeated")}
+
+
+def _error(error: SyncerError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {
+        "type": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }

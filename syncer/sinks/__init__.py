@@ -1,0 +1,74 @@
+"""Where records go. A sink owns the commit, because only it knows what is atomic for it.
+
+One sink object is one stream in one output, opened by one process at a time. All sinks pass the same
+conformance suite, tests/test_sinks.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ..checkpoint import Checkpoint
+from ..errors import ConfigError
+from ..page import JSON
+from ..stream import Stream
+from ..validate import Reason, Record, Reject
+
+KINDS = ("jsonl", "sqlite")
+
+
+class Sink(Protocol):
+    """A place for the records, rejects and checkpoint of one stream."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What recovery did that a person should know."""
+
+    def open(self) -> Checkpoint:
+        """Lock, recover and return the checkpoint; a fresh one where there is none.
+
+        Whatever no checkpoint vouches for is cut before this returns (I2). LockError if another
+        process has the stream, StateError if state and destination disagree, SinkError if the
+        destination cannot be used.
+        """
+
+    def refuses(self, values: Mapping[str, JSON]) -> Iterable[Reason]:
+        """What of an otherwise good record this sink could not hold exactly."""
+
+    def commit(self, records: Sequence[Record], rejects: Sequence[Reject], checkpoint: Checkpoint) -> None:
+        """Make records, rejects and checkpoint durable together: all or nothing (I1).
+
+        A checkpoint of a new generation begins a new output beside the old one, which takes the old
+        one's place when a checkpoint says that the run is complete. LockError if the stream has moved
+        on since `open` (I9), SinkError if the destination refuses; after either, `commit` no more.
+        """
+
+    def close(self) -> None:
+        """Release the lock. Nothing that was committed depends on this."""
+
+    def peek(self) -> Checkpoint | None:
+        """The checkpoint as it is, without a lock and without recovery; None if there is none."""
+
+    def rejects(self) -> Iterator[bytes]:
+        """The committed lines of the rejects, oldest first; those of an unfinished refresh after the others."""
+
+    def places(self) -> Mapping[str, str]:
+        """Where a person finds the `records` and the `rejects`."""
+
+    def set_aside(self, stamp: str) -> Sequence[str]:
+        """Move the output out of the way under new names and forget the checkpoint; the names."""
+
+
+def sink(kind: str, out: Path, source: str, stream: Stream) -> Sink:
+    """The sink of a kind for one stream. ConfigError for a kind that does not exist."""
+    if kind == "jsonl":
+        from .jsonl import JsonLines
+
+        return JsonLines(out / source, stream)
+    if kind == "sqlite":
+        from .sqlite import SQLite
+
+        return SQLite(out / source, source, stream)
+    raise ConfigError(f"there is no sink {kind!r}", hint=f"the sinks are {', '.join(KINDS)}")

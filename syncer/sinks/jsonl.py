@@ -1,0 +1,326 @@
+"""JSON lines, the default: one file for records, one for rejects, and a small database that vouches for both.
+
+    OUT/SOURCE/STREAM.jsonl            the records, one a line, in the order they came
+    OUT/SOURCE/STREAM.rejects.jsonl    the rejects
+    OUT/SOURCE/.syncer/state.db        the checkpoint, with the length of both files and a CRC of their last page
+
+A page is committed by writing both files, fsyncing both, and then one row. Recovery cuts both files to the
+lengths in the row. A full refresh writes STREAM.jsonl.g2, is renamed to STREAM.jsonl when it is complete,
+and until then leaves the old file alone. The part of the row that is this sink's own:
+
+    {"records": {"name": "orders.jsonl", "length": 1200, "page": 900, "crc": 123}, "rejects": {...}, "publish": false}
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..checkpoint import Checkpoint, load, save
+from ..errors import StateError
+from ..page import JSON
+from ..stream import Stream
+from ..validate import Reason, Record, Reject
+from . import disk
+
+_TAIL = 2**20
+_COPY = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a file is vouched for: its length, and where in it the last page begins with what CRC."""
+
+    name: str
+    length: int = 0
+    page: int = 0
+    crc: int = 0
+
+
+class JsonLines:
+    """One stream in a directory of JSON lines."""
+
+    def __init__(self, directory: Path, stream: Stream) -> None:
+        self._directory, self._stream = directory, stream
+        self._state = directory / ".syncer" / "state.db"
+        self._lock = disk.Lock(directory / ".syncer" / f"{stream.name}.jsonl.lock")
+        self._finals = {"records": f"{stream.name}.jsonl", "rejects": f"{stream.name}.rejects.jsonl"}
+        self._marks: dict[str, Mark] = {}
+        self._generation = 0
+        self._descriptors: dict[str, int] = {}
+        self.notes: list[str] = []
+
+    def open(self) -> Checkpoint:
+        """Lock, cut both files to what the checkpoint vouches for, and return it."""
+        disk.directory(self._state.parent)
+        self._lock.acquire(self._stream.name)
+        self._connection = disk.database(self._state)
+        with disk.explained(self._state, "read"):
+            row = load(self._connection, self._stream.name)
+        if row is None:
+            self._refuse_strangers()
+            row = self._born()
+        checkpoint, own = row
+        self._generation = checkpoint.generation
+        self._marks = _marks(own)
+        if own.get("publish"):
+            self._publish(checkpoint)
+        for kind, mark in self._marks.items():
+            self._descriptors[kind] = self._recovered(mark)
+        self._sweep()
+        return checkpoint
+
+    def refuses(self, values: Mapping[str, JSON]) -> Iterable[Reason]:
+        """Nothing: a line of JSON holds whatever came as JSON."""
+        return ()
+
+    def commit(self, records: Sequence[Record], rejects: Sequence[Reject], checkpoint: Checkpoint) -> None:
+        """Write, fsync, then the one row that makes it count."""
+        fresh = checkpoint.generation != self._generation
+        marks = self._begin(checkpoint.generation) if fresh else self._marks
+        lines = {"records": [record.line for record in records], "rejects": [reject.line for reject in rejects]}
+        marks = {kind: self._append(kind, marks[kind], lines[kind]) for kind in marks}
+        for kind, mark in marks.items():
+            if lines[kind]:
+                with disk.explained(self._directory / mark.name, "flush"):
+                    os.fsync(self._descriptors[kind])
+        refreshed = marks["records"].name != self._finals["records"]
+        publish = checkpoint.status == "complete" and refreshed
+        with disk.transaction(self._connection, self._state):
+            save(self._connection, self._stream.name, checkpoint, _own(marks, publish))
+        self._marks, self._generation = marks, checkpoint.generation
+        if publish:
+            self._publish(checkpoint)
+        if fresh or publish:
+            self._sweep()
+
+    def close(self) -> None:
+        """Close the files and release the lock."""
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors = {}
+        if hasattr(self, "_connection"):
+            self._connection.close()
+        self._lock.release()
+
+    def peek(self) -> Checkpoint | None:
+        """The checkpoint, without a lock."""
+        row = disk.peek(self._state, self._stream.name)
+        return row[0] if row else None
+
+    def rejects(self) -> Iterator[bytes]:
+        """The lines of the rejects file as far as it is vouched for, and of an unfinished refresh."""
+        row = disk.peek(self._state, self._stream.name)
+        if row is None:
+            return
+        mark = _marks(row[1])["rejects"]
+        final = Mark(self._finals["rejects"], 2**62)
+        for one in (mark,) if mark.name == final.name else (final, mark):
+            yield from self._lines(one)
+
+    def places(self) -> Mapping[str, str]:
+        """The two files."""
+        return {kind: str(self._directory / name) for kind, name in self._finals.items()}
+
+    def set_aside(self, stamp: str) -> Sequence[str]:
+        """Rename the files, then forget the checkpoint."""
+        disk.directory(self._state.parent)
+        self._lock.acquire(self._stream.name)
+        try:
+            names = self._renamed(stamp)
+            connection = disk.database(self._state)
+            try:
+                with disk.transaction(connection, self._state):
+                    connection.execute("DELETE FROM syncer_checkpoint WHERE stream = ?", (self._stream.name,))
+            finally:
+                connection.close()
+            return names
+        finally:
+            self._lock.release()
+
+    def _renamed(self, stamp: str) -> list[str]:
+        names = []
+        mine = [*self._finals.values(), *(path.name for path in self._generations())]
+        for name in mine:
+            path = self._directory / name
+            if path.is_symlink() or not path.is_file():
+                continue
+            aside = path.with_name(f"{name}.before-{stamp}")
+            with disk.explained(path, "rename"):
+                path.rename(aside)
+            names.append(str(aside))
+        with disk.explained(self._directory, "flush"):
+            disk.sync_directory(self._directory)
+        return names
+
+    def _refuse_strangers(self) -> None:
+        """Without a checkpoint nothing is cut and nothing is appended to."""
+        for name in self._finals.values():
+            path = self._directory / name
+            disk.no_link(path)
+            if path.exists() and (not path.is_file() or path.stat().st_size):
+                found = path.stat().st_size if path.exists() else 0
+                raise StateError(
+                    f"{path} has {found:,} bytes, but no checkpoint vouches for them",
+                    hint=f"move it away, or set it aside: {self._reset()}",
+                )
+
+    def _born(self) -> tuple[Checkpoint, dict[str, JSON]]:
+        """A row that vouches for two empty files, so that whatever a first page leaves behind can be cut."""
+        checkpoint, own = Checkpoint(), _own({kind: Mark(name) for kind, name in self._finals.items()}, publish=False)
+        with disk.transaction(self._connection, self._state):
+            save(self._connection, self._stream.name, checkpoint, own)
+        return checkpoint, own
+
+    def _recovered(self, mark: Mark) -> int:
+        """A descriptor of a file that ends exactly where its mark says."""
+        path = self._directory / mark.name
+        disk.no_link(path)
+        found = path.stat().st_size if path.exists() else 0
+        if found < mark.length:
+            raise self._disagree(path, f"has {found:,} bytes, the checkpoint vouches for {mark.length:,}")
+        descriptor = disk.open_file(path)
+        try:
+            with disk.explained(path, "read"):
+                if mark.length and os.pread(descriptor, 1, mark.length - 1) != b"\n":
+                    raise self._disagree(path, f"has no end of line at byte {mark.length:,}")
+                if _crc(descriptor, mark.page, mark.length) != mark.crc:
+                    raise self._disagree(
+                        path, f"differs from what was written in bytes {mark.page:,} to {mark.length:,}"
+                    )
+            if found > mark.length:
+                self._cut(path, descriptor, mark, found)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _cut(self, path: Path, descriptor: int, mark: Mark, found: int) -> None:
+        """Cut a tail that no checkpoint vouches for; one longer than an interrupted page is kept beside."""
+        extra = found - mark.length
+        if extra > _TAIL + 4 * (mark.length - mark.page):
+            aside = path.with_name(f"{path.name}.tail-{mark.length}")
+            with disk.explained(aside, "write"):
+                target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                try:
+                    for at in range(mark.length, found, _COPY):
+                        disk.write(target, os.pread(descriptor, min(_COPY, found - at), at))
+                    os.fsync(target)
+                finally:
+                    os.close(target)
+                disk.sync_directory(path.parent)
+            self.notes.append(
+                f"{path} had {extra:,} bytes that no checkpoint vouches for; they are kept in {aside.name}"
+            )
+        with disk.explained(path, "cut"):
+            os.ftruncate(descriptor, mark.length)
+            os.fsync(descriptor)
+
+    def _begin(self, generation: int) -> dict[str, Mark]:
+        """Empty files for a new generation: the final ones if there is nothing yet, else files beside them."""
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors = {}
+        suffix = f".g{generation}" if self._generation else ""
+        marks = {kind: Mark(name + suffix) for kind, name in self._finals.items()}
+        for kind, mark in marks.items():
+            path = self._directory / mark.name
+            if suffix and path.exists():
+                with disk.explained(path, "remove"):
+                    path.unlink()  # a refresh that was killed before its first checkpoint
+            self._descriptors[kind] = disk.open_file(path)
+        return marks
+
+    def _append(self, kind: str, mark: Mark, lines: Sequence[bytes]) -> Mark:
+        if not lines:
+            return mark
+        data = b"".join(line + b"\n" for line in lines)
+        descriptor = self._descriptors[kind]
+        with disk.explained(self._directory / mark.name, f"write {len(data):,} bytes to"):
+            try:
+                disk.write(descriptor, data)
+            except OSError:
+                os.ftruncate(descriptor, mark.length)  # works on a full disk; else the next open does it
+                raise
+        return Mark(mark.name, mark.length + len(data), mark.length, zlib.crc32(data))
+
+    def _publish(self, checkpoint: Checkpoint) -> None:
+        """Give the files of a complete refresh their final names; safe to do again after a crash."""
+        final = {kind: Mark(name, *_rest(self._marks[kind])) for kind, name in self._finals.items()}
+        with disk.explained(self._directory, "rename in"):
+            for kind, mark in self._marks.items():
+                path = self._directory / mark.name
+                if mark.name != final[kind].name and path.exists():
+                    path.replace(self._directory / final[kind].name)
+            disk.sync_directory(self._directory)
+        with disk.transaction(self._connection, self._state):
+            save(self._connection, self._stream.name, checkpoint, _own(final, publish=False), again=True)
+        self._marks = final
+
+    def _sweep(self) -> None:
+        """Remove the files of refreshes that were given up: no checkpoint names them."""
+        named = {mark.name for mark in self._marks.values()}
+        for path in self._generations():
+            if path.name not in named:
+                with disk.explained(path, "remove"):
+                    path.unlink()
+
+    def _generations(self) -> list[Path]:
+        return [
+            path
+            for name in self._finals.values()
+            for path in self._directory.glob(f"{name}.g*")
+            if path.name[len(name) + 2 :].isdecimal()
+        ]
+
+    def _lines(self, mark: Mark) -> Iterator[bytes]:
+        path = self._directory / mark.name
+        if not path.is_file():
+            return
+        taken = 0
+        with path.open("rb") as file:
+            for line in file:
+                taken += len(line)
+                if taken > mark.length or not line.endswith(b"\n"):
+                    return
+                yield line[:-1]
+
+    def _disagree(self, path: Path, what: str) -> StateError:
+        return StateError(
+            f"{path} {what}",
+            hint=f"restore the file, or set it aside and begin anew: {self._reset()}",
+        )
+
+    def _reset(self) -> str:
+        return disk.reset_command(self._directory, self._stream.name, "jsonl")
+
+
+def _marks(own: Mapping[str, JSON]) -> dict[str, Mark]:
+    try:
+        return {kind: Mark(**own[kind]) for kind in ("records", "rejects")}
+    except (KeyError, TypeError):
+        raise StateError(
+            "the checkpoint does not say how long the files are", hint="restore it from a backup"
+        ) from None
+
+
+def _own(marks: Mapping[str, Mark], publish: bool) -> dict[str, JSON]:
+    return {**{kind: asdict(mark) for kind, mark in marks.items()}, "publish": publish}
+
+
+def _rest(mark: Mark) -> tuple[int, int, int]:
+    return mark.length, mark.page, mark.crc
+
+
+def _crc(descriptor: int, start: int, end: int) -> int:
+    value = 0
+    while start < end:
+        piece = os.pread(descriptor, min(_COPY, end - start), start)
+        if not piece:
+            break
+        value = zlib.crc32(piece, value)
+        start += len(piece)
+    return value

@@ -1,0 +1,270 @@
+"""What an author declares: a Stream (one kind of record) and a Connector (one API). Frozen values, no code.
+
+Field names in a declaration are the API's own, as they stand in its JSON, also where the model uses aliases.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from urllib.parse import quote, urlsplit
+
+from .auth import Auth
+from .errors import ConfigError
+from .page import JSON, Path, Place, Request, digest
+from .pagination import Pagination, SinglePage
+from .rate import Rate
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
+"""What connectors and streams may be called: their names become files, tables and variables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One kind of record of one API.
+
+    `path` is taken below the connector's base URL and may hold `{placeholders}`, filled by `--set`.
+    `records` is the place of the list in the body (`""`: the body is the list) and `total` the place
+    where the API declares how many there are. `replication_key` is the field that grows with every
+    change and `since` the query parameter that asks for records from a value of it on (`since_body`:
+    a place in the JSON body); `start` is that value for the first run.
+
+    `unknown` says what becomes of fields that the model does not name: `drop` leaves them out of the
+    output, `keep` writes them too, `reject` rejects the record. They are counted by name in any case.
+    `max_rejects` is the budget (`"100"` or `"2%"`) unless the user names one. `max_empty_pages` empty
+    pages in a row end the run as an endless loop, and so does the same page twice in a row unless
+    `may_repeat`. Raise `version` when records change meaning without a change of the model.
+    """
+
+    name: str
+    path: str
+    model: type[BaseModel]
+    method: Literal["GET", "POST"] = "GET"
+    params: Mapping[str, JSON] = field(default_factory=dict)
+    body: JSON = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    records: Path = ""
+    pagination: Pagination = field(default_factory=SinglePage)
+    primary_key: str | tuple[str, ...] | None = None
+    replication_key: str | None = None
+    since: str | None = None
+    since_body: Path | None = None
+    start: JSON = None
+    total: Place | None = None
+    unknown: Literal["drop", "keep", "reject"] = "drop"
+    max_rejects: str | None = None
+    max_empty_pages: int = 10
+    may_repeat: bool = False
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse names that cannot be files and keys that the model does not have."""
+        _check_name("stream", self.name)
+        _check_template(f"stream {self.name}", self.path)
+        known = wire_names(self.model)
+        for nested in _nested(self.model, set()):
+            wire_names(nested)
+        for key in (*self.key, *([self.replication_key] if self.replication_key else [])):
+            if key not in known:
+                raise ConfigError(
+                    f"stream {self.name}: {self.model.__name__} has no field {key!r}",
+                    hint=f"its fields are {', '.join(known)}",
+                )
+        if (self.since or self.since_body) and not self.replication_key:
+            raise ConfigError(f"stream {self.name}: since needs a replication_key")
+        if self.replication_key and not (self.since or self.since_body):
+            raise ConfigError(f"stream {self.name}: replication_key needs since (or since_body) to ask for news only")
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The fields of the primary key; empty if there is none."""
+        if self.primary_key is None:
+            return ()
+        return (self.primary_key,) if isinstance(self.primary_key, str) else self.primary_key
+
+    @property
+    def incremental(self) -> bool:
+        """Whether a later run asks only for what is new."""
+        return self.replication_key is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connector:
+    """One API: where it is, who asks, how fast, and its streams.
+
+    `settings` explains the placeholders of `base_url` and the paths, by name. `server` is for an API
+    that has to be started first: a function that gives a context manager, which serves for as long as
+    it is open and yields the base URL in force; `base_url` then only names the API.
+    """
+
+    name: str
+    base_url: str
+    streams: tuple[Stream, ...]
+    auth: Auth | None = None
+    rate: Rate | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    server: Callable[[], AbstractContextManager[str]] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a name that cannot be a directory and two streams of one name."""
+        _check_name("connector", self.name)
+        _check_template("base_url", self.base_url)
+        if not isinstance(self.streams, tuple) or not self.streams:
+            raise ConfigError("streams is not a tuple of streams", hint="write streams=(orders,) with its comma")
+        names = [stream.name for stream in self.streams]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(f"there are two streams called {twice[0]}", hint="rename one of them")
+
+    def stream(self, name: str) -> Stream:
+        """The stream of this name; ConfigError naming those there are."""
+        for stream in self.streams:
+            if stream.name == name:
+                return stream
+        raise ConfigError(
+            f"connector {self.name} has no stream {name!r}",
+            hint=f"its streams are {', '.join(stream.name for stream in self.streams)}",
+        )
+
+    def needs(self, streams: Iterable[Stream] | None = None) -> tuple[str, ...]:
+        """The names of the settings that these streams (or all) need, in the order they are met."""
+        chosen = self.streams if streams is None else streams
+        templates = [self.base_url, *(stream.path for stream in chosen)]
+        return tuple(dict.fromkeys(name for template in templates for name in placeholders(template)))
+
+
+def placeholders(template: str) -> tuple[str, ...]:
+    """The names in braces, in order."""
+    return tuple(name for _, name, _, _ in Formatter().parse(template) if name)
+
+
+def base_url(connector: Connector, settings: Mapping[str, str]) -> str:
+    """The connector's base URL with its placeholders filled, without a slash at the end."""
+    url = connector.base_url.format_map({k: v.strip() for k, v in settings.items()}).rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii() or not url.isprintable():
+        raise ConfigError(f"{url!r} is not an http or https URL", hint="example: https://api.example.org/v1")
+    if parts.username is not None or parts.query or parts.fragment or " " in url:
+        raise ConfigError("a base URL must not hold a user name, a query or a fragment")
+    return url
+
+
+def first_request(stream: Stream, url: str, settings: Mapping[str, str], since: JSON) -> Request:
+    """The request a run begins with: everything below a base URL, or what is new since a bookmark."""
+    path = stream.path.format_map({name: _segment(name, settings[name]) for name in placeholders(stream.path)})
+    request = Request(
+        url=f"{url}/{path.lstrip('/')}" if path else url,
+        method=stream.method,
+        params=dict(stream.params),
+        body=stream.body,
+        headers=dict(stream.headers),
+    )
+    if since is None:
+        return request
+    if stream.since_body is not None:
+        return request.with_body(stream.since_body, since)
+    return request.with_param(stream.since or "", since)
+
+
+def fingerprint(connector: Connector, stream: Stream, settings: Mapping[str, str]) -> dict[str, str]:
+    """What makes a saved position meaningful, part by part, so that a change can be named."""
+    url = base_url(connector, settings)
+    request = first_request(stream, url, settings, None)
+    return {
+        "base URL": url,
+        "URL": request.url,
+        "method": request.method,
+        "parameters": _canonical(request.params),
+        "body": _canonical(request.body),
+        "headers": _canonical({**connector.headers, **request.headers}),
+        "records": _canonical(stream.records),
+        "pagination": repr(stream.pagination),
+        "primary_key": _canonical(stream.key),
+        "replication_key": _canonical([stream.replication_key, stream.since, stream.since_body]),
+        "unknown fields": stream.unknown,
+        "model": f"{stream.model.__name__} {model_fingerprint(stream.model)}",
+        "version": str(stream.version),
+    }
+
+
+def model_fingerprint(model: type[BaseModel]) -> str:
+    """A digest of the model's JSON Schema: changes with its fields, types and bounds, not with its comments."""
+    from pydantic.errors import PydanticInvalidForJsonSchema
+
+    try:
+        shape = _canonical(_without_prose(model.model_json_schema()))
+    except PydanticInvalidForJsonSchema:
+        shape = repr(sorted(model.model_fields.items()))
+    return digest(shape.encode(), 8)
+
+
+def wire_names(model: type[BaseModel]) -> dict[str, str]:
+    """The model's fields: the API's name of each, and the attribute that holds it."""
+    names: dict[str, str] = {}
+    for attribute, info in model.model_fields.items():
+        alias = info.validation_alias
+        if alias is not None and not isinstance(alias, str):
+            raise ConfigError(
+                f"model {model.__name__}: the field {attribute} has an alias that is not a plain name",
+                hint='use Field(alias="name")',
+            )
+        names[alias or attribute] = attribute
+    return names
+
+
+def _nested(annotation: Any, seen: set[Any]) -> set[Any]:
+    """The models within a type, at any depth."""
+    fields = getattr(annotation, "model_fields", None)
+    if isinstance(annotation, type) and isinstance(fields, dict):
+        if annotation not in seen:
+            seen.add(annotation)
+            for info in fields.values():
+                _nested(info.annotation, seen)
+    else:
+        for inner in get_args(annotation):
+            _nested(inner, seen)
+    return seen
+
+
+def _segment(name: str, value: str) -> str:
+    value = value.strip().strip("/")
+    if not value or not value.isprintable() or any(part in ("", ".", "..") for part in value.split("/")):
+        raise ConfigError(f"--set {name}={value!r} cannot be part of a URL", hint=f"give a plain value: --set {name}=…")
+    return quote(value, safe="/@:,+~")
+
+
+def _check_name(what: str, name: str) -> None:
+    if not NAME.match(name):
+        raise ConfigError(
+            f"{name!r} cannot be the name of a {what}",
+            hint="use a-z, 0-9, _ and -, at most 63, a letter or digit first",
+        )
+
+
+def _check_template(what: str, template: str) -> None:
+    try:
+        placeholders(template)
+    except ValueError as error:
+        raise ConfigError(f"{what}: {template!r} is no template: {error}", hint="write {name} for a setting") from None
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+
+
+def _without_prose(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {
+            key: _without_prose(value)
+            for key, value in schema.items()
+            if not (key in ("title", "description", "examples") and isinstance(value, str | list))
+        }
+    return [_without_prose(item) for item in schema] if isinstance(schema, list) else schema

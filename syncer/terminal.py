@@ -1,0 +1,66 @@
+"""What reaches a terminal: plain, harmless and never fatal.
+
+Server text may hold escape sequences, and stdout may be a pipe that closed or a disk that is full. Neither
+may do harm: the text is shown escaped, and a pull goes on without anybody listening.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from typing import TextIO
+
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+
+
+def safe(text: str) -> str:
+    """The text with control characters, C1 codes, bidirectional overrides and half surrogates spelt out."""
+    return _UNSAFE.sub(lambda match: _escaped(match.group()), text)
+
+
+def one_line(text: str) -> str:
+    """The same for text that must stay on one line."""
+    return safe(text).replace("\n", "\\n").replace("\t", " ")
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print, to stdout or stderr; a stream that is gone is replaced by nothing, once and for all."""
+    stream = sys.stderr if error else sys.stdout
+    try:
+        stream.write(_encodable(safe(text), stream) + "\n")
+        stream.flush()
+    except (OSError, ValueError):
+        silence(stream)
+
+
+def say_json(line: bytes) -> None:
+    """Print a line of JSON to stdout; what could harm a terminal is escaped the way JSON does it."""
+    text = line.decode()
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if encoding.lower().replace("-", "") != "utf8":
+        text = re.sub(r"[^\x00-\x7f]", lambda match: json.dumps(match.group())[1:-1], text)
+    say(_UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text))
+
+
+def silence(stream: TextIO) -> None:
+    """Let whatever is still written to this stream vanish."""
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
+    except (OSError, ValueError):
+        return
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding, "replace")

@@ -1,0 +1,303 @@
+"""From a Page to records and rejects. The only place where a ValidationError is caught.
+
+The model decides whether a record is accepted and which of its fields are written; how they are written
+is the API's own JSON, digit for digit (D3). Validation is strict and happens on JSON bytes: `"12"` is
+no integer, an ISO date is a date.
+
+A reject is one line of JSON, enough to try again without the network:
+
+    {"v": 1,
+     "reasons": [{"path": "lines[2].price", "type": "decimal_parsing", "message": "Input should be ..."}],
+     "record": {...},                        the record as it came; instead of it
+     "text": "...",                          its text, if it is not JSON that readers can take
+     "page": 3, "index": 17, "run": 1,       where it was: page of that run, place on that page (from 0)
+     "request": "GET https://...",           what was asked, without secrets
+     "cursor": {"url": ..., "params": ...},  the same as a Request in its saved form, below the base URL
+     "model": "Order 4f1c...",               the model that refused it, with its fingerprint
+     "at": "2026-01-31T12:00:00.000Z"}
+
+`reasons` holds the first 20; `"more": n` counts the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from pydantic import BaseModel, RootModel, ValidationError, create_model
+
+from .decode import UnfitError, Unparsable, encode, text_of
+from .page import JSON, MISSING, Page, digest
+from .stream import Stream, model_fingerprint, wire_names
+
+REASONS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a record was refused: where in it, what kind of fault, and in words."""
+
+    path: str
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An accepted record: its line of JSON, its values, and where it stands in the stream's order."""
+
+    line: bytes
+    values: Mapping[str, JSON]
+    order: Any
+    wire: JSON
+    """The replication value as the API sent it; `order` is the same, comparable."""
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of the line."""
+        return digest(self.line)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A refused record: its line in the rejects file. The rest as in Record."""
+
+    line: bytes
+    digest: str
+    order: Any
+    wire: JSON
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a page. `unknown` counts fields that the model does not name."""
+
+    records: tuple[Record, ...]
+    rejects: tuple[Reject, ...]
+    unknown: Mapping[str, int]
+
+
+Refuses = Callable[[Mapping[str, JSON]], Iterable[Reason]]
+"""What a sink cannot hold of a record, and why; see `Sink.refuses`."""
+
+
+class Validator:
+    """Judges the pages of one stream for one sink."""
+
+    def __init__(self, stream: Stream, refuses: Refuses) -> None:
+        self._stream, self._refuses = stream, refuses
+        self._model = stream.model
+        self._names = wire_names(stream.model)
+        self._title = f"{stream.model.__name__} {model_fingerprint(stream.model)}"
+        self._open = not self._names
+        self.order = ordering(stream)
+
+    def judge(self, page: Page, run: int, stamp: str) -> Verdict:
+        """Every record of the page, accepted or rejected; none is lost, none raises."""
+        accepted: list[Record] = []
+        rejected: list[Reject] = []
+        unknown: Counter[str] = Counter()
+        for index, raw in enumerate(page.records):
+            outcome = self._one(raw, unknown)
+            if isinstance(outcome, Record):
+                accepted.append(outcome)
+            else:
+                rejected.append(self._reject(raw, outcome, page, index, run, stamp))
+        return Verdict(tuple(accepted), tuple(rejected), dict(unknown))
+
+    def _one(self, raw: JSON, unknown: Counter[str]) -> Record | list[Reason]:
+        if isinstance(raw, Unparsable):
+            return [Reason("", "not_json", f"The record is not JSON: {raw.problem}")]
+        if not isinstance(raw, dict):
+            return [Reason("", "not_an_object", "A record should be an object")]
+        try:
+            line = encode(raw)
+            instance = self._model.__pydantic_validator__.validate_json(line, strict=True)
+        except UnfitError as error:
+            return [Reason(place(error.path), error.kind, str(error))]
+        except ValidationError as error:
+            return reasons(error)
+        except Exception as error:  # a validator of the author's model raised something of its own
+            return [Reason("", "model_error", f"The model's own code failed: {type(error).__name__}")]
+        if not isinstance(instance, BaseModel):
+            return [Reason("", "model_error", "The model's own code returned something that is no model")]
+        return self._accepted(raw, line, instance, unknown)
+
+    def _accepted(
+        self, raw: dict[str, JSON], line: bytes, instance: BaseModel, unknown: Counter[str]
+    ) -> Record | list[Reason]:
+        extra: list[str] = []
+        epochs: list[str] = []
+        values = raw if self._open else _project_value(instance, raw, "", extra, epochs)
+        if extra and self._stream.unknown == "reject":
+            return [Reason(path, "unknown_field", "The model does not name this field") for path in extra]
+        if self._stream.unknown == "keep":
+            values = raw
+        faults = [Reason(path, "datetime_from_digits", "A time should be an ISO date and time") for path in epochs]
+        faults += [
+            Reason(key, "missing_key", "A primary key should have a value")
+            for key in self._stream.key
+            if values.get(key) is None
+        ]
+        faults += self._refuses(values)
+        if faults:
+            return faults
+        unknown.update(extra)
+        key = self._stream.replication_key
+        return Record(
+            line=line if values is raw else encode(values),
+            values=values,
+            order=comparable(getattr(instance, self._names[key])) if key else None,
+            wire=values.get(key) if key else None,
+        )
+
+    def _reject(self, raw: JSON, faults: Sequence[Reason], page: Page, index: int, run: int, stamp: str) -> Reject:
+        body: dict[str, JSON]
+        try:
+            if isinstance(raw, Unparsable):
+                raise UnfitError("not_json", "", ())
+            line = encode(raw)
+            body = {"record": raw}
+        except (ValueError, RecursionError):
+            line = text_of(raw).encode()
+            body = {"text": line.decode()}
+        wire = raw.get(self._stream.replication_key) if isinstance(raw, dict) else None
+        saved = {
+            "v": 1,
+            "reasons": [{"path": r.path, "type": r.type, "message": r.message} for r in faults[:REASONS]],
+            **({"more": len(faults) - REASONS} if len(faults) > REASONS else {}),
+            **body,
+            "page": page.number,
+            "index": index,
+            "run": run,
+            "request": page.asked,
+            "cursor": page.request.to_json(),
+            "model": self._title,
+            "at": stamp,
+        }
+        order = self.order(wire)
+        return Reject(encode(saved), digest(line), order, None if order is None else wire, cause(faults))
+
+
+def project(
+    instance: BaseModel, raw: Mapping[str, JSON], prefix: str, extra: list[str], epochs: list[str]
+) -> Mapping[str, JSON]:
+    """The raw object with only the fields its model names, at every depth; `extra` collects the others' paths.
+
+    `epochs` collects the places of times that came as a string of digits, which pydantic takes for seconds
+    since 1970, also in strict mode. The very same object comes back when the model names everything, and
+    also when a validator has moved things about so that instance and object no longer belong together.
+    """
+    names = _names_of(type(instance))
+    if instance.model_config.get("extra") == "allow":
+        return raw
+    if {names[key] for key in raw if key in names} != instance.model_fields_set & set(names.values()):
+        return raw
+    kept: dict[str, JSON] = {}
+    changed = False
+    for key, value in raw.items():
+        attribute = names.get(key)
+        if attribute is None:
+            extra.append(prefix + key)
+            changed = True
+            continue
+        inner = _project_value(getattr(instance, attribute), value, f"{prefix}{key}", extra, epochs)
+        changed = changed or inner is not value
+        kept[key] = inner
+    return kept if changed else raw
+
+
+def _project_value(value: Any, raw: JSON, path: str, extra: list[str], epochs: list[str]) -> JSON:
+    if isinstance(value, RootModel):
+        return _project_value(value.root, raw, path, extra, epochs)
+    if isinstance(value, BaseModel) and isinstance(raw, dict):
+        return project(value, raw, f"{path}." if path else "", extra, epochs)
+    if isinstance(value, date) and isinstance(raw, str) and _DIGITS.match(raw):
+        epochs.append(path)
+    if isinstance(value, list | tuple) and isinstance(raw, list) and len(value) == len(raw):
+        pairs = zip(value, raw, strict=True)
+        items = [_project_value(item, one, path + "[]", extra, epochs) for item, one in pairs]
+        return items if any(item is not one for item, one in zip(items, raw, strict=True)) else raw
+    if isinstance(value, dict) and isinstance(raw, dict) and len(value) == len(raw):
+        belonging = dict(zip(raw, value.values(), strict=True))
+        made = {key: _project_value(belonging[key], one, f"{path}.*", extra, epochs) for key, one in raw.items()}
+        return made if any(made[key] is not one for key, one in raw.items()) else raw
+    return raw
+
+
+_DIGITS = re.compile(r"[+-]?[0-9.]+\Z")
+_NAMES: dict[type[BaseModel], dict[str, str]] = {}
+
+
+def _names_of(model: type[BaseModel]) -> dict[str, str]:
+    """The names under which the model takes its fields from JSON, remembered by class."""
+    if model not in _NAMES:
+        config = model.model_config
+        both = config.get("populate_by_name") or config.get("validate_by_name")
+        _NAMES[model] = {**({name: name for name in model.model_fields} if both else {}), **wire_names(model)}
+    return _NAMES[model]
+
+
+def reasons(error: ValidationError) -> list[Reason]:
+    """Every fault pydantic found, without the values it found them in."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return [Reason(place(fault["loc"]), fault["type"], fault["msg"]) for fault in found]
+
+
+def place(location: Iterable[str | int]) -> str:
+    """`("lines", 2, "price")` as `lines[2].price`."""
+    text = ""
+    for step in location:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+    return text
+
+
+def cause(faults: Sequence[Reason]) -> str:
+    """What groups rejects: the places of the faults with their indices folded, and the kinds."""
+    return "; ".join(sorted({signature(fault.path, fault.type) for fault in faults}))
+
+
+def signature(path: str, kind: str) -> str:
+    """`lines[2].price` and its kind as `lines[].price: decimal_parsing`."""
+    folded = re.sub(r"\[\d+\]", "[]", path)
+    return f"{folded or '(record)'}: {kind}"
+
+
+def ordering(stream: Stream) -> Callable[[JSON], Any]:
+    """How to compare a replication value as the API sent it: by the type the model gives it; None if it has none."""
+    key = stream.replication_key
+    if key is None:
+        return lambda value: None
+    attribute = wire_names(stream.model)[key]
+    info = copy(stream.model.model_fields[attribute])
+    fields: dict[str, Any] = {attribute: (info.annotation, info)}
+    single = create_model("Key", **fields)
+
+    def typed(value: JSON) -> Any:
+        if value is None or value is MISSING:
+            return None
+        try:
+            instance = single.__pydantic_validator__.validate_json(encode({key: value}), strict=True)
+        except Exception:  # whatever a validator of the author's model raises, such a value has no place in the order
+            return None
+        return comparable(getattr(instance, attribute))
+
+    return typed
+
+
+def comparable(value: Any) -> Any:
+    """Dates and times as moments in UTC, one without a zone taken for UTC; anything else as it is."""
+    if isinstance(value, datetime):
+        try:
+            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        except OverflowError:
+            return None
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return value
