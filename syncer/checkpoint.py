@@ -3,9 +3,11 @@
 Saved as one row of a SQLite table, in the same transaction or behind the same fsync as the page it covers:
 
     CREATE TABLE syncer_checkpoint (stream TEXT PRIMARY KEY, seq INTEGER, body TEXT, crc INTEGER)
+    CREATE TABLE syncer_trail (stream TEXT, mark TEXT, PRIMARY KEY (stream, mark))
 
-`seq` counts commits and is compared before each one, so that a writer that woke up late changes
-nothing (I9). `crc` is the CRC-32 of `body`, which SQLite itself would not notice to have rotted. `body`:
+The trail holds a mark of every request of the open run, against loops longer than what one process sees.
+`seq` counts commits and is compared before each one, so that a writer that woke up late changes nothing
+(I9). `crc` is the CRC-32 of `body`, which SQLite itself would not notice to have rotted. `body`:
 
     {"version": 1,
      "run": 3,                    the number of this run, from 1
@@ -17,10 +19,10 @@ nothing (I9). `crc` is the CRC-32 of `body`, which SQLite itself would not notic
      "boundary": {digest: value}, the records on the bookmark, which the next run will see again
      "pending": {digest: value},  the same being gathered for the run after this one
      "counts": {...}, "stored": {...},   of this run; of the whole output
-     "trail": [...], "last": "...", "empty": 0,   against loops: requests made, last page, empty pages
+     "mark": "...", "last": "...", "empty": 0,   against loops: last request, last page, empty pages
      "unknown": {...},            fields the model does not name, this run, by name
-     "total": 2400 | null,        what the API last declared
-     "started": "...", "saved": "...", "status": "open" | "complete",
+     "total": 2400 | null, "least": 2390 | null,   what the API last declared, and the least of this run
+     "started": "...", "saved": "...", "status": "open" | "complete" | "short" | "over budget",
      "sink": {...}}               what the sink must find again, for files their names, lengths and CRCs
 
 Only the sink writes rows; `load` and `save` are shared by those that keep them in SQLite.
@@ -32,7 +34,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -40,12 +42,16 @@ from typing import Any
 from .decode import encode
 from .errors import LockError, StateError, SyncerError
 from .page import JSON, Page, Request
-from .validate import Record, Reject, Verdict
+from .validate import Record, Reject, Verdict, less
 
 VERSION = 1
-TABLE = "CREATE TABLE IF NOT EXISTS syncer_checkpoint (stream TEXT PRIMARY KEY, seq INTEGER, body TEXT, crc INTEGER)"
-TRAIL = 64
+TABLES = (
+    "CREATE TABLE IF NOT EXISTS syncer_checkpoint (stream TEXT PRIMARY KEY, seq INTEGER, body TEXT, crc INTEGER)",
+    "CREATE TABLE IF NOT EXISTS syncer_trail (stream TEXT, mark TEXT, PRIMARY KEY (stream, mark)) WITHOUT ROWID",
+)
 UNKNOWN = 200
+PENDING = 10_000
+"""How many records on the bookmark are remembered; the row that holds them is written with every page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +91,13 @@ class Checkpoint:
     pending: Mapping[str, JSON] = field(default_factory=dict)
     counts: Counts = Counts()
     stored: Counts = Counts()
-    trail: tuple[str, ...] = ()
+    trail: frozenset[str] = frozenset()
+    mark: str = ""
     last: str = ""
     empty: int = 0
     unknown: Mapping[str, int] = field(default_factory=dict)
     total: int | None = None
+    least: int | None = None
     started: str = ""
     saved: str = ""
     status: str = "open"
@@ -117,6 +125,8 @@ class Checkpoint:
 
     def unseen(self, verdict: Verdict) -> tuple[tuple[Record, ...], tuple[Reject, ...], int]:
         """What of a page the last run has not written already, and how many it had."""
+        if not self.boundary:
+            return verdict.records, verdict.rejects, 0
         records = tuple(record for record in verdict.records if record.digest not in self.boundary)
         rejects = tuple(reject for reject in verdict.rejects if reject.digest not in self.boundary)
         return records, rejects, len(verdict.records) + len(verdict.rejects) - len(records) - len(rejects)
@@ -133,36 +143,32 @@ class Checkpoint:
         moved = self._moved(verdict, order, datetime.fromisoformat(began)) if incremental else {}
         unknown = {name: self.unknown.get(name, 0) + verdict.unknown.get(name, 0) for name in self.unknown}
         unknown |= {name: count for name, count in verdict.unknown.items() if name not in unknown}
-        after = replace(
+        return replace(
             self,
             seq=self.seq + 1,
             cursor=page.next,
             began=began,
             counts=self.counts + added,
             stored=self.stored + added,
-            trail=(*self.trail, page.request.digest())[-TRAIL:],
+            mark=page.request.digest(),
             last=page.digest or self.last,
             empty=0 if page.records else self.empty + 1,
             unknown=dict(list(unknown.items())[:UNKNOWN]),
             total=page.total if page.total is not None else self.total,
+            least=min((total for total in (page.total, self.least) if total is not None), default=None),
             saved=stamp,
             **moved,
         )
-        return after if page.next is not None else after.complete()
 
-    def complete(self) -> Checkpoint:
-        """The state at the end of a run: only now does the bookmark move (I4)."""
-        return replace(
-            self,
-            cursor=None,
-            status="complete",
-            bookmark=self.highest,
-            boundary=self.pending,
-            pending={},
-            trail=(),
-            last="",
-            empty=0,
-        )
+    @property
+    def short(self) -> int:
+        """How many records fewer have come in this run than the API declared at the least."""
+        return max(0, (self.least or 0) - self.counts.fetched)
+
+    def ended(self, status: str) -> Checkpoint:
+        """The state at the end of a run: only now does the bookmark move (I4), unless the run came short."""
+        over = replace(self, cursor=None, status=status, pending={}, mark="", last="", empty=0)
+        return over if status == "short" else replace(over, bookmark=self.highest, boundary=self.pending)
 
     def _moved(self, verdict: Verdict, order: Callable[[JSON], Any], began: datetime) -> dict[str, Any]:
         """Where the bookmark would be, and which records sit on or above it.
@@ -179,18 +185,18 @@ class Checkpoint:
             value = item.order
             if value is None or (isinstance(value, datetime) and value > began) or isinstance(item, Reject):
                 continue
-            if top is None or value > top:
+            if top is None or less(top, value):
                 top, highest = value, item.wire
         pending = self.pending
-        if top is not None and (before is None or top > before):
+        if top is not None and (before is None or less(before, top)):
             pending = {mark: wire for mark, wire in pending.items() if _on(order(wire), top)}
         pending = {**pending, **{mark: wire for mark, wire, value in marked if _on(value, top)}}
-        return {"highest": highest, "pending": pending}
+        return {"highest": highest, "pending": dict(list(pending.items())[-PENDING:])}
 
 
 def _on(value: Any, bookmark: Any) -> bool:
     """Whether a value will be asked for again from this bookmark; one without an order may always be."""
-    return value is None or bookmark is None or bool(value >= bookmark)
+    return value is None or bookmark is None or not less(value, bookmark)
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -210,7 +216,9 @@ def load(connection: sqlite3.Connection, stream: str) -> tuple[Checkpoint, dict[
     seq, body, crc = row
     if not isinstance(body, str) or zlib.crc32(body.encode("utf-8", "surrogatepass")) != crc:
         raise StateError("the checkpoint is damaged: its checksum does not match", hint=RESET)
-    return parse(body, seq)
+    marks = connection.execute("SELECT mark FROM syncer_trail WHERE stream = ?", (stream,))
+    checkpoint, sink = parse(body, seq)
+    return replace(checkpoint, trail=frozenset(mark for (mark,) in marks)), sink
 
 
 def parse(body: str, seq: int) -> tuple[Checkpoint, dict[str, JSON]]:
@@ -228,7 +236,6 @@ def parse(body: str, seq: int) -> tuple[Checkpoint, dict[str, JSON]]:
             cursor=Request.from_json(cursor) if cursor is not None else None,
             counts=Counts(**saved.pop("counts")),
             stored=Counts(**saved.pop("stored")),
-            trail=tuple(saved.pop("trail")),
             **saved,
         ), dict(sink)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -237,8 +244,8 @@ def parse(body: str, seq: int) -> tuple[Checkpoint, dict[str, JSON]]:
 
 def dump(checkpoint: Checkpoint, sink: Mapping[str, JSON]) -> str:
     """The saved form of a checkpoint."""
-    saved = asdict(checkpoint)
-    del saved["seq"]
+    saved = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
+    del saved["seq"], saved["trail"]
     cursor = checkpoint.cursor.to_json() if checkpoint.cursor else None
     return encode({"version": VERSION, **saved, "cursor": cursor, "sink": dict(sink)}).decode()
 
@@ -258,6 +265,10 @@ def save(
     body = dump(checkpoint, sink)
     if checkpoint.seq <= 1 and not again:
         connection.execute("INSERT OR IGNORE INTO syncer_checkpoint VALUES (?, ?, '', 0)", (stream, checkpoint.seq - 1))
+    if checkpoint.counts.pages <= 1 or not checkpoint.open:
+        connection.execute("DELETE FROM syncer_trail WHERE stream = ?", (stream,))
+    if checkpoint.open and checkpoint.mark:
+        connection.execute("INSERT OR IGNORE INTO syncer_trail VALUES (?, ?)", (stream, checkpoint.mark))
     updated = connection.execute(
         "UPDATE syncer_checkpoint SET seq = ?, body = ?, crc = ? WHERE stream = ? AND seq = ?",
         (checkpoint.seq, body, zlib.crc32(body.encode()), stream, checkpoint.seq - (not again)),

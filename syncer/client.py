@@ -12,6 +12,7 @@ from __future__ import annotations
 import http.client
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -48,6 +49,7 @@ _RETRYABLE = (408, 425, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 5
 _HOPS = 5
 _TELLING = 8
 _EVIDENCE = 65536
+_RESOLUTION = timedelta(seconds=1)  # of a Date header
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=60)
 
 
@@ -176,6 +178,10 @@ class Client:
         """The secrets long enough to be recognised inside a longer text."""
         return [value for value in self.secrets() if len(value) >= _TELLING]
 
+    def _evidence(self, content: bytes) -> bytes:
+        """The beginning of an answer, without secrets: taken out before it is cut, or half of one would stay."""
+        return mask(content[: 2 * _EVIDENCE], self.secrets())[:_EVIDENCE]
+
     def _has_secrets(self) -> bool:
         return self.auth is not None and is_set(self.auth, self.environment)
 
@@ -214,6 +220,7 @@ class Client:
             prepared, stream=True, timeout=(self.limits.connect, self.limits.read), verify=True, proxies={}
         )
         took = self.clock.monotonic() - began
+        answer.elapsed = timedelta(seconds=took)
         self.observe(Requested(request.method, full_url(request), answer.status_code, took))
         return answer
 
@@ -258,7 +265,7 @@ class Client:
         if status in (401, 403, 407):
             raise self._refused(name)
         error = _unwelcome(request, status, name, resumed)
-        error.evidence = wire.read(answer, self.limits)[:_EVIDENCE]
+        error.evidence = self._evidence(wire.read(answer, self.limits))
         raise error
 
     def _redirected(self, request: Request, answer: requests.Response, headers: Mapping[str, str]) -> Request:
@@ -286,13 +293,13 @@ class Client:
             body, found = decode(content, records)
         except DecodeError as error:
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            evidence, said = content[:_EVIDENCE], mask(str(error).encode(), self.secrets()).decode()
+            evidence, said = self._evidence(content), mask(str(error).encode(), self._telling()).decode()
             if error.damaged and ("json" in kind or not kind):
                 raise TransientError(said, evidence=evidence) from None
             raise _unreadable(
                 f"{said} but {kind}" if error.damaged and kind.isprintable() else said, evidence
             ) from None
-        date = http_date(headers.get("date", "")) or self.clock.now()
+        date = (http_date(headers.get("date", "")) or self.clock.now()) - answer.elapsed - _RESOLUTION
         return Response(request, answer.url, answer.status_code, headers, body, date), found
 
     def _unavailable(self, error: TransientError, failures: int) -> SyncerError:

@@ -20,6 +20,10 @@ import orjson
 
 from .page import JSON, Path, dig, steps
 
+VALUES = 20_000_000
+RECORDS = 250_000
+"""What a page may hold: more would not fit into memory once it is decoded, whatever its bytes weigh."""
+
 DEPTH = 200
 """Records nested deeper are rejected: readers of the output stop at about this depth."""
 
@@ -51,8 +55,20 @@ class UnfitError(ValueError):
 
 
 def decode(content: bytes, records: Path) -> tuple[JSON, list[JSON]]:
-    """The document without its records, and the records. DecodeError if it has no list there."""
+    """The document, and the list of records in it. DecodeError if it has no list there, or one too long."""
     content = content.removeprefix(b"\xef\xbb\xbf")
+    if sum(map(content.count, (b",", b"[", b"{"))) > VALUES:
+        raise DecodeError(f"the answer may hold more than {VALUES:,} values; ask for smaller pages", damaged=False)
+    body, found = _decoded(content, records)
+    if len(found) > RECORDS:
+        raise DecodeError(
+            f"the page holds {len(found):,} records, at most {RECORDS:,} can be taken; ask for smaller pages",
+            damaged=False,
+        )
+    return body, found
+
+
+def _decoded(content: bytes, records: Path) -> tuple[JSON, list[JSON]]:
     try:
         body = _DECODER.decode(content.decode("utf-8"))
     except (ValueError, ArithmeticError, RecursionError) as error:
@@ -64,12 +80,16 @@ def decode(content: bytes, records: Path) -> tuple[JSON, list[JSON]]:
     return body, found
 
 
-def encode(value: JSON) -> bytes:
-    """One line of JSON, without the newline, every digit as it came. UnfitError if there is no such line."""
+def encode(value: JSON, *, ordered: bool = False) -> bytes:
+    """One line of JSON, without the newline, no digit lost. UnfitError if there is no such line.
+
+    `ordered` sorts the names in it, for comparing what was sent in one order with what comes in another.
+    """
+    option = orjson.OPT_SORT_KEYS if ordered else 0
     try:
-        line = orjson.dumps(value, default=_number)
+        line = orjson.dumps(value, default=_number, option=option)
     except (TypeError, orjson.JSONEncodeError):
-        return orjson.dumps(_fit(value, ()))
+        return orjson.dumps(_fit(value, ()), option=option)
     if line.count(b"[") + line.count(b"{") > DEPTH:
         _fit(value, ())
     return line
@@ -172,6 +192,7 @@ def _elements(text: str, path: tuple[str | int, ...]) -> Iterator[tuple[int, int
     trail: list[str | int | None] = []
     open_: list[str] = []
     spans: list[tuple[int, int]] = []
+    below = {"[": 0, "{": 0}  # the brackets open inside the element at hand
     at, begin, depth, start = 0, -1, 0, 0
     while len(open_) < _NESTED:
         inside = begin >= 0 and len(open_) > depth
@@ -183,6 +204,8 @@ def _elements(text: str, path: tuple[str | int, ...]) -> Iterator[tuple[int, int
         if mark in "[{":
             if mark == "[" and begin < 0 and len(trail) == len(path) and list(map(str, trail)) == wanted:
                 begin, depth, start = at - 1, len(open_) + 1, at
+            elif begin >= 0:
+                below[mark] += 1
             open_.append(mark)
             trail.append(0 if mark == "[" else None)
         elif mark == ":" and open_ and open_[-1] == "{":
@@ -197,11 +220,13 @@ def _elements(text: str, path: tuple[str | int, ...]) -> Iterator[tuple[int, int
             pair = "[" if mark == "]" else "{"
             if begin < 0 and open_[-1:] != [pair]:
                 return
-            if begin >= 0 and pair not in open_[depth if inside else depth - 1 :]:
+            if begin >= 0 and not (below[pair] if inside else pair == "["):
                 continue  # one too many in an element, which will not parse; the list itself still has to close
-            while open_.pop() != pair:
+            closed = ""
+            while closed != pair:
+                closed = open_.pop()
                 trail.pop()
-            trail.pop()
+                below[closed] -= inside
             if begin >= 0 and len(open_) < depth:
                 if text[start : at - 1].strip():
                     spans.append((start, at - 1))

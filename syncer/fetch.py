@@ -95,7 +95,8 @@ def _content(records: list[JSON]) -> str:
 
 
 def _total(stream: Stream, response: Response) -> int | None:
-    value = response.at(stream.total) if stream.total is not None else MISSING
+    place = stream.total if stream.total is not None else getattr(stream.pagination, "total", None)
+    value = response.at(place) if place is not None else MISSING
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 16:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

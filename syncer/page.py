@@ -132,7 +132,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer, decoded: `body` without its records, which travel beside it."""
+    """One answer, decoded; its records travel beside it, and may be missing from `body`."""
 
     request: Request
     url: str
@@ -140,7 +140,7 @@ class Response:
     headers: Mapping[str, str]
     body: JSON
     date: datetime
-    """When the server says it answered (its Date header), or our own clock where it does not."""
+    """The latest moment at which the server may have begun to read the page, by its own clock if it tells the time."""
 
     def at(self, place: Place) -> JSON:
         """The value at a place in the body or headers, or MISSING."""
@@ -163,6 +163,7 @@ class Page:
     next: Request | None
     total: int | None
     date: datetime
+    """The same as the Response's."""
     digest: str
     """A fingerprint of the records as they came, by which a repeated page is noticed."""
     note: str = ""

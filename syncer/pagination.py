@@ -151,7 +151,8 @@ class LastRecord:
 
         LastRecord(param="starting_after", more="has_more")
 
-    Without a flag the stream goes on until a page is empty.
+    Without a flag the stream goes on until a page is empty. Where the last record is malformed and has no
+    such field, the one before it is taken, and the malformed one comes again on the next page.
     """
 
     param: str | None = None
@@ -173,9 +174,10 @@ class LastRecord:
             if self.more is not None:
                 raise ProtocolError("the answer says that there is more, but holds no record to go on from")
             return None
-        last = dig(records[-1], self.field)
-        if last is MISSING or last is None:
-            raise ProtocolError(f"the last record of the page has no {_name(self.field)}, so the next page has no name")
+        found = (dig(record, self.field) for record in reversed(records))
+        last = next((value for value in found if value is not MISSING and value is not None), None)
+        if last is None:
+            raise ProtocolError(f"no record of the page has a {_name(self.field)}, so the next page has no name")
         return _put(response.request, _plain(last), self.param, self.body)
 
 
@@ -216,10 +218,10 @@ class PageNumber:
         request = response.request
         number = _integer(_get(request, self.param, self.body, self.start), "the page number")
         if self.pages is not None:
-            over = number - self.start + 1 >= _count(response, self.pages, "the number of pages")
+            over = number - self.start + 1 >= _count(response, self.pages, "the number of pages", min(1, len(records)))
         elif self.total is not None:
             size = _integer(_get(request, self.size, None, MISSING), f"the parameter {self.size}")
-            over = (number - self.start + 1) * size >= _count(response, self.total, "the total")
+            over = (number - self.start + 1) * size >= _count(response, self.total, "the total", len(records))
         elif self.short:
             over = len(records) < _integer(_get(request, self.size, None, MISSING), f"the parameter {self.size}")
         else:
@@ -257,7 +259,7 @@ class Offset:
         request = response.request
         offset = _integer(_get(request, self.param, self.body, self.start), "the offset") + len(records)
         if self.total is not None:
-            total = _count(response, self.total, "the total")
+            total = _count(response, self.total, "the total", len(records))
             if offset - self.start < total and not records:
                 raise ProtocolError(f"the page is empty, but only {offset - self.start} of {total} records have come")
             over = offset - self.start >= total
@@ -364,11 +366,15 @@ def _flag(response: Response, place: Place) -> bool:
     raise ProtocolError(f"the answer should say at {_name(place)} whether there is more, but has {_kind(value)} there")
 
 
-def _count(response: Response, place: Place, what: str) -> int:
+def _count(response: Response, place: Place, what: str, least: int) -> int:
+    """A declared count; one that this page alone disproves would end the stream too early."""
     value = response.at(place)
     if value is MISSING:
         raise ProtocolError(f"the answer should give {what} at {_name(place)}, but has nothing there")
-    return _integer(value, what)
+    count = _integer(value, what)
+    if count < least:
+        raise ProtocolError(f"{what} at {_name(place)} is {count}, which this page alone disproves")
+    return count
 
 
 def _integer(value: Any, what: str) -> int:

@@ -13,10 +13,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 from .auth import Environment, secret
-from .checkpoint import Checkpoint, changes
+from .checkpoint import PENDING, Checkpoint, changes
 from .client import Client, Session
 from .clock import Clock
 from .errors import (
@@ -37,7 +36,7 @@ from .report import Budget, Report, StreamReport
 from .sinks import Sink, sink
 from .sinks.disk import evidence
 from .stream import Connector, Stream, base_url, fingerprint, first_request
-from .validate import Validator
+from .validate import Validator, less
 
 OUT = Path("data")
 
@@ -194,7 +193,7 @@ def _pull(
         notice(note)
     done.resumed, done.run, done.stored = checkpoint.counts.pages > 0, checkpoint.counts, checkpoint.stored
     observe(Started(stream.name, done.resumed, checkpoint.counts.pages, checkpoint.counts.fetched, checkpoint.bookmark))
-    if checkpoint.generation > 1 and not checkpoint.counts.pages:
+    if _refreshing(stream, checkpoint) and not checkpoint.counts.pages:
         notice("the output of the last complete pull stays in place until this one is complete")
     validator = Validator(stream, target.refuses)
     budget = Budget.parse(options.max_rejects or stream.max_rejects)
@@ -214,13 +213,17 @@ def _pull(
         verdict = validator.judge(page, checkpoint.run, stamp)
         records, rejects, _ = checkpoint.unseen(verdict)
         after = checkpoint.advance(page, verdict, validator.order, stamp, incremental=stream.incremental)
+        whole = not after.open and not stream.incremental
+        passed = budget.passed(after.counts, len(page.records), len(verdict.rejects), whole=whole)
+        if not after.open:
+            after = after.ended("over budget" if passed else "short" if after.short else "complete")
         target.commit(records, rejects, after)
         done.committed(checkpoint, after)
         done.causes.update(reject.cause for reject in rejects)
         if page.note:
             notice(page.note)
-        older += sum(record.order is not None and _older(record.order, floor) for record in records)
-        if stream.pagination.cursor == "shifting" and (after.total or 0) < (checkpoint.total or 0):
+        older += sum(less(record.order, floor) for record in records)
+        if stream.pagination.cursor == "shifting" and after.total is not None and after.total < (checkpoint.total or 0):
             notice(
                 f"page {page.number}: the API declares {after.total:,} records, {checkpoint.total:,} before; its cursor"
                 " counts from the start, so records may have slipped past it"
@@ -238,11 +241,12 @@ def _pull(
                 checkpoint.total,
             )
         )
-        if passed := budget.passed(counts, len(page.records), len(verdict.rejects)):
+        if passed:
             raise RejectBudgetError(
                 f"{passed}; most often {done.causes.most_common(1)[0][0]}" if done.causes else passed,
-                hint=f"see `syncer rejects {connector.name} {stream.name}{options.flags}`; everything is saved;"
-                " to go on add --max-rejects 100%, after mending the model --restart",
+                hint=f"see `syncer rejects {connector.name} {stream.name}{options.flags}`; everything is saved"
+                + (_KEPT if _refreshing(stream, after) else "")
+                + "; to go on add --max-rejects 100%, after mending the model --restart",
             )
         if checkpoint.open and clock.stop:
             raise StoppedError
@@ -254,22 +258,36 @@ def _pull(
             f"{older:,} of {done.counts.fetched:,} records are older than {since}, which the run asked from, and are"
             f" written again: does the API know {stream.since or stream.since_body!r}?"
         )
-    done.status = "complete"
-    if done.short:
+    if len(checkpoint.boundary) >= PENDING:
+        notice(
+            f"{PENDING:,} records or more share the highest {stream.replication_key} or have none;"
+            " the next pull may write some of them again"
+        )
+    if checkpoint.status == "short":
         done.status = "short"
         raise ProtocolError(
-            f"the API declared {done.total:,} records, but its pages end after {done.run.fetched:,}",
-            hint="what came is saved; pull again, and if it stays so, ask the API's owner which of the two is true",
+            f"the API declared {checkpoint.least:,} records, but its pages end after {checkpoint.counts.fetched:,}",
+            hint="what came is saved"
+            + (_KEPT if _refreshing(stream, checkpoint) else "")
+            + ("; the bookmark stays where it was" if stream.incremental else "")
+            + "; pull again, and if it stays so, ask the API's owner which of the two is true",
         )
+    done.status = "complete"
+
+
+_KEPT = " beside the output of the last complete pull, which stays in place"
+
+
+def _refreshing(stream: Stream, checkpoint: Checkpoint) -> bool:
+    """Whether the checkpoint speaks of an output that grows beside an older one."""
+    return checkpoint.generation > 1 and (not stream.incremental or checkpoint.bookmark is None)
 
 
 _KEYS = ("primary_key", "replication_key")
 """What cannot change under an output that exists: its rows and its bookmark would mean something else."""
 
-
-def _older(order: Any, floor: Any) -> bool:
-    """Whether a record lies before the bookmark the run asked from."""
-    return floor is not None and bool(order < floor)
+_ASKED = ("path", "method", "parameters", "body", "headers", "records", "pagination")
+"""What cannot change in the middle of a run either: its cursor would go on asking what was asked before."""
 
 
 def _start(
@@ -284,21 +302,29 @@ def _start(
     """Where this pull begins: the saved position if it still means the same, else the beginning of a new run."""
     now = fingerprint(connector, stream, settings)
     if checkpoint.run and not options.restart:
-        _same(changes(checkpoint.fingerprint, now), options.accept_changes)
+        fixed = _KEYS + _ASKED if checkpoint.open else _KEYS
+        _same(changes(checkpoint.fingerprint, now), fixed if options.accept_changes else None)
     if checkpoint.open and not options.restart:
         return replace(checkpoint, fingerprint=now)
-    anew = options.restart or not stream.incremental
+    nothing = checkpoint.status == "short" and checkpoint.bookmark is None  # to go on from, but something to replace
+    anew = options.restart or not stream.incremental or nothing
     since = stream.start if checkpoint.bookmark is None or anew else checkpoint.bookmark
     first = first_request(stream, url, settings, since)
     return checkpoint.begin(first.below(url), now, clock.stamp(), anew=anew and checkpoint.run > 0)
 
 
-def _same(changed: Sequence[str], accepted: bool) -> None:
-    """Refuse to mix what was pulled before a change with what would come after it, unless the user says so."""
-    if not changed or (accepted and not any(part.startswith(_KEYS) for part in changed)):
+def _same(changed: Sequence[str], fixed: tuple[str, ...] | None) -> None:
+    """Refuse to mix what was pulled before a change with what would come after it, unless the user says so.
+
+    `fixed` are the parts that cannot change all the same; None if the user said nothing.
+    """
+    if fixed is not None:
+        changed = [part for part in changed if part.startswith(fixed)]
+    if not changed:
         return
+    accept = "--accept-changes cannot go on from here" if fixed else "--accept-changes goes on from here"
     raise StateError(
         "this is not what the checkpoint was made with: " + "; ".join(changed),
-        hint="--restart pulls everything anew and replaces the output at the end; --accept-changes goes on from here;"
+        hint=f"--restart pulls everything anew and replaces the output at the end; {accept};"
         " another --out leaves this output alone",
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from .checkpoint import Checkpoint, Counts
 from .errors import ConfigError, SyncerError
 from .events import Event, Requested, Retrying, Waited
-from .terminal import one_line
+from .terminal import counted, one_line
 
 Status = Literal["complete", "short", "capped", "stopped", "failed"]
 
@@ -45,9 +45,16 @@ class Budget:
             raise ConfigError(f"{text!r} is no reject budget", hint="give a count or a share: --max-rejects 100, or 2%")
         return Budget(share=value / 100) if percent else Budget(count=int(value))
 
-    def passed(self, counts: Counts, page_fetched: int, page_rejected: int) -> str:
-        """Why the run should stop, or an empty string. `counts` are of the run, the others of the last page."""
-        if not page_rejected or (self.share is not None and self.share >= 1):
+    def passed(self, counts: Counts, page_fetched: int, page_rejected: int, *, whole: bool) -> str:
+        """Why the run should stop, or an empty string.
+
+        `counts` are of the run, the others of the last page; `whole`: this was the last page of a pull of everything.
+        """
+        if not counts.rejected or (self.share is not None and self.share >= 1):
+            return ""
+        if whole and counts.rejected == counts.fetched:
+            return f"every one of the {counts.fetched:,} records was rejected"
+        if not page_rejected:
             return ""
         if page_rejected == page_fetched >= 10:
             return f"every one of the {page_fetched} records of page {counts.pages} was rejected"
@@ -96,11 +103,6 @@ class StreamReport:
         return self.status in ("capped", "stopped") or (
             self.error is not None and self.error.exit_code in (1, 3, 4, 6, 7) and self.status == "failed"
         )
-
-    @property
-    def short(self) -> int:
-        """How many records fewer came in this run than the API last declared; 0 if it declares none."""
-        return max(0, (self.total or 0) - self.run.fetched)
 
     def to_json(self) -> dict[str, Any]:
         """The same for machines."""
@@ -174,7 +176,7 @@ class Report:
 
     def _head(self) -> str:
         waited = ", ".join(f"{seconds:.1f} s for {reason}" for reason, seconds in self.waits.items())
-        line = f"{self.source}: {self.requests} requests in {self.seconds:.1f} s"
+        line = f"{self.source}: {counted(self.requests, 'request')} in {self.seconds:.1f} s"
         line += f", {self.retries} retried" if self.retries else ""
         return line + (f", waited {waited}" if waited else "")
 
@@ -183,7 +185,7 @@ class Report:
         for stream in self.streams:
             rows += [(f"  {n:>7,}", stream.stream, one_line(cause)) for cause, n in stream.causes.most_common(SHOWN)]
             if others := stream.causes.most_common()[SHOWN:]:
-                rows.append((f"  {sum(n for _, n in others):>7,}", stream.stream, f"… {len(others)} more causes"))
+                rows.append((f"  {sum(n for _, n in others):>7,}", stream.stream, f"… {counted(len(others), 'more cause')}"))
         return "rejected in this pull, by cause\n" + aligned(rows) if rows else ""
 
     def _unknown(self) -> str:

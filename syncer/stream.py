@@ -68,7 +68,12 @@ class Stream:
     def __post_init__(self) -> None:
         """Refuse names that cannot be files and keys that the model does not have."""
         _check_name("stream", self.name)
+        if self.name.startswith(("sqlite_", "syncer_")):
+            raise ConfigError(
+                f"{self.name!r} cannot be the name of a stream", hint="SQLite keeps such names for itself"
+            )
         _check_template(f"stream {self.name}", self.path)
+        _check_complete(self.model)
         known = wire_names(self.model)
         for nested in _nested(self.model, set()):
             wire_names(nested)
@@ -180,7 +185,7 @@ def fingerprint(connector: Connector, stream: Stream, settings: Mapping[str, str
     request = first_request(stream, url, settings, None)
     return {
         "base URL": url,
-        "URL": request.url,
+        "path": request.below(url).url,
         "method": request.method,
         "parameters": _canonical(request.params),
         "body": _canonical(request.body),
@@ -202,7 +207,7 @@ def model_fingerprint(model: type[BaseModel]) -> str:
     try:
         shape = _canonical(_without_prose(model.model_json_schema()))
     except PydanticInvalidForJsonSchema:
-        shape = repr(sorted(model.model_fields.items()))
+        shape = re.sub(r" at 0x[0-9a-f]+", "", repr(sorted(model.model_fields.items())))
     return digest(shape.encode(), 8)
 
 
@@ -247,6 +252,16 @@ def _check_name(what: str, name: str) -> None:
             f"{name!r} cannot be the name of a {what}",
             hint="use a-z, 0-9, _ and -, at most 63, a letter or digit first",
         )
+
+
+def _check_complete(model: type[BaseModel]) -> None:
+    """Refuse a model with a type that is defined nowhere: pydantic itself only complains at the first record."""
+    from pydantic.errors import PydanticUndefinedAnnotation
+
+    try:
+        model.model_rebuild()
+    except PydanticUndefinedAnnotation as error:
+        raise ConfigError(f"model {model.__name__}: the type {error.name} is not defined") from None
 
 
 def _check_template(what: str, template: str) -> None:

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel, RootModel, ValidationError, create_model
@@ -59,8 +60,8 @@ class Record:
 
     @property
     def digest(self) -> str:
-        """A fingerprint of the line."""
-        return digest(self.line)
+        """A fingerprint of what is written, in whatever order the API sends its fields."""
+        return digest(encode(self.values, ordered=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,9 @@ class Validator:
             return [Reason(place(error.path), error.kind, str(error))]
         except ValidationError as error:
             return reasons(error)
-        except Exception as error:  # a validator of the author's model raised something of its own
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as error:  # a validator of the author's model raised something of its own
             return [Reason("", "model_error", f"The model's own code failed: {type(error).__name__}")]
         if not isinstance(instance, BaseModel):
             return [Reason("", "model_error", "The model's own code returned something that is no model")]
@@ -153,7 +156,7 @@ class Validator:
         return Record(
             line=line if values is raw else encode(values),
             values=values,
-            order=comparable(getattr(instance, self._names[key])) if key else None,
+            order=self.order(values.get(key)) if key else None,
             wire=values.get(key) if key else None,
         )
 
@@ -162,7 +165,7 @@ class Validator:
         try:
             if isinstance(raw, Unparsable):
                 raise UnfitError("not_json", "", ())
-            line = encode(raw)
+            line = encode(raw, ordered=True)
             body = {"record": raw}
         except (ValueError, RecursionError):
             line = text_of(raw).encode()
@@ -182,7 +185,7 @@ class Validator:
             "at": stamp,
         }
         order = self.order(wire)
-        return Reject(encode(saved), digest(line), order, None if order is None else wire, cause(faults))
+        return Reject(encode(saved), digest(b"reject\0" + line), order, None if order is None else wire, cause(faults))
 
 
 def project(
@@ -192,12 +195,14 @@ def project(
 
     `epochs` collects the places of times that came as a string of digits, which pydantic takes for seconds
     since 1970, also in strict mode. The very same object comes back when the model names everything, and
-    also when a validator has moved things about so that instance and object no longer belong together.
+    also when a validator may have moved things about so that instance and object no longer belong together.
     """
     names = _names_of(type(instance))
     if instance.model_config.get("extra") == "allow":
         return raw
-    if {names[key] for key in raw if key in names} != instance.model_fields_set & set(names.values()):
+    expected = {names[key] for key in raw if key in names}
+    found = instance.model_fields_set & set(names.values())
+    if expected != found and (prefix or not expected < found or _moves(type(instance))):
         return raw
     kept: dict[str, JSON] = {}
     changed = False
@@ -244,6 +249,12 @@ def _names_of(model: type[BaseModel]) -> dict[str, str]:
     return _NAMES[model]
 
 
+def _moves(model: type[BaseModel]) -> bool:
+    """Whether the model's own code sees the object before its fields do, and so may take them from elsewhere."""
+    validators = model.__pydantic_decorators__.model_validators.values()
+    return any(validator.info.mode != "after" for validator in validators)
+
+
 def reasons(error: ValidationError) -> list[Reason]:
     """Every fault pydantic found, without the values it found them in."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
@@ -276,23 +287,37 @@ def ordering(stream: Stream) -> Callable[[JSON], Any]:
         return lambda value: None
     attribute = wire_names(stream.model)[key]
     info = copy(stream.model.model_fields[attribute])
-    fields: dict[str, Any] = {attribute: (info.annotation, info)}
-    single = create_model("Key", **fields)
+    alone: dict[str, Any] = {attribute: (info.annotation, info)}
+    others: dict[str, Any] = {name: (Any, None) for name in stream.model.model_fields if name != attribute}
+    # The subclass has the field's own validators; the plain model stands in where the model's need the other fields.
+    shapes = [create_model("Key", __base__=stream.model, **others), create_model("Key", **alone)]
 
     def typed(value: JSON) -> Any:
         if value is None or value is MISSING:
             return None
-        try:
-            instance = single.__pydantic_validator__.validate_json(encode({key: value}), strict=True)
-        except Exception:  # whatever a validator of the author's model raises, such a value has no place in the order
-            return None
-        return comparable(getattr(instance, attribute))
+        for shape in shapes:
+            try:
+                instance = shape.__pydantic_validator__.validate_json(encode({key: value}), strict=True)
+                return comparable(getattr(instance, attribute))
+            except MemoryError:
+                raise
+            except (Exception, SystemExit):  # noqa: S112 whatever a validator raises, here is no place in the order
+                continue
+        return None
 
     return typed
 
 
+def less(one: Any, other: Any) -> bool:
+    """Whether one place in the order lies before another; False where the two cannot be compared."""
+    try:
+        return bool(one < other)
+    except (TypeError, ArithmeticError):
+        return False
+
+
 def comparable(value: Any) -> Any:
-    """Dates and times as moments in UTC, one without a zone taken for UTC; anything else as it is."""
+    """Dates and times as moments in UTC, one without a zone taken for UTC; numbers and text as they are."""
     if isinstance(value, datetime):
         try:
             return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
@@ -300,4 +325,4 @@ def comparable(value: Any) -> Any:
             return None
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    return value
+    return value if isinstance(value, int | float | Decimal | str) else None

@@ -49,7 +49,7 @@ def unsaveable(body: dict[str, Any], number: int) -> dict[str, Any]:
     [
         (repeat, "token", "page 3 repeats the records of the page before it"),
         (nothing, "token", "page 5"),
-        (foreign, "next", "page 3 names a next page on another server: http://api.example.org/items"),
+        (foreign, "next", "page 3: the next page is on another server: http://api.example.org/items"),
         (unsaveable, "token", "page 3"),
     ],
     ids=["a repeated page", "endless empty pages", "a foreign next page", "a token that is no text"],

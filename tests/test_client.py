@@ -136,13 +136,13 @@ def test_a_good_answer_gives_its_records_and_all_that_paging_needs() -> None:
     assert 200 == found.status
     assert Request(f"{server.url}/items", params={"page": 2}) == found.request
     assert f"{server.url}/items?page=2" == found.url
-    assert BEGINNING - timedelta(hours=2) == found.date
+    assert BEGINNING - timedelta(hours=2, seconds=1) == found.date
 
 
-def test_without_a_date_the_answers_moment_is_our_own() -> None:
+def test_without_a_date_the_answers_moment_is_our_own_less_a_second() -> None:
     with scripted(GOOD) as server:
         found, _ = Asker(server.url).fetch()
-    assert BEGINNING == found.date
+    assert BEGINNING - timedelta(seconds=1) == found.date
 
 
 def test_a_request_carries_what_is_declared_and_nothing_that_is_not() -> None:
@@ -592,6 +592,14 @@ def test_an_empty_list_is_an_empty_page() -> None:
 def test_json_under_another_name_is_json() -> None:
     with scripted(response(b'{"items": [{"id": 1}]}', "200 OK", "Content-Type: text/plain")) as server:
         assert [{"id": 1}] == Asker(server.url).fetch()[1]
+
+
+@pytest.mark.parametrize("line", ["200 OK", "404 Not Found"])
+def test_a_secret_on_the_edge_of_the_evidence_is_not_cut_in_half(line: str) -> None:
+    body = b"x" * (65536 - 6) + CANARY.encode() + b"y" * 100
+    expected = ProtocolError if line.startswith("200") else ConfigError
+    error = refused(expected, response(body, line), auth=Bearer("API_TOKEN"))
+    assert b"x" * (65536 - 6) + b"***yyy" == error.evidence
 
 
 def test_evidence_is_only_the_beginning() -> None:

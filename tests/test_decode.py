@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from syncer.decode import DEPTH, DecodeError, UnfitError, Unparsable, decode, encode, text_of
+from syncer.decode import DEPTH, RECORDS, VALUES, DecodeError, UnfitError, Unparsable, decode, encode, text_of
 from syncer.page import Path
 
 steady = settings(derandomize=True, deadline=None, database=None, max_examples=80)
@@ -542,3 +542,24 @@ def test_megabytes_of_nonsense_are_read_in_one_go(content: bytes) -> None:
         decode(content, "items")
     with pytest.raises(DecodeError):
         decode(content, "")
+
+
+# --- how much a page may hold ---
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"items": [' + b"0," * RECORDS + b"0]}", f"{RECORDS + 1:,} records"),
+        (b'{"items": [], "other": [' + b"[]," * (VALUES // 2) + b"[]]}", f"more than {VALUES:,} values"),
+    ],
+    ids=["records", "values"],
+)
+def test_a_page_that_would_not_fit_into_memory_is_refused(content: bytes, words: str) -> None:
+    with pytest.raises(DecodeError, match=words) as caught:
+        decode(content, "items")
+    assert not caught.value.damaged
+
+
+def test_a_page_with_as_many_records_as_allowed_is_taken() -> None:
+    assert RECORDS == len(decode(b"[" + b"0," * (RECORDS - 1) + b"0]", "")[1])

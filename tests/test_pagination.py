@@ -315,10 +315,18 @@ def test_more_to_come_after_an_empty_page_is_the_servers_fault() -> None:
         after(LastRecord(param="after", more="has_more"), {"has_more": True}, records=[])
 
 
-@pytest.mark.parametrize("last", [{}, {"id": None}, {"ID": 1}, "b", 7, None, [], ["b"]], ids=repr)
-def test_a_last_record_without_its_key_is_the_servers_fault(last: Any) -> None:
-    with pytest.raises(ProtocolError, match="last record"):
-        after(LastRecord(param="after"), records=[{"id": "a"}, last])
+MALFORMED = pytest.mark.parametrize("last", [{}, {"id": None}, {"ID": 1}, "b", 7, None, [], ["b"]], ids=repr)
+
+
+@MALFORMED
+def test_a_malformed_last_record_does_not_end_the_stream(last: Any) -> None:
+    assert GET.with_param("after", "a") == after(LastRecord(param="after"), records=[{"id": "a"}, last])
+
+
+@MALFORMED
+def test_a_page_without_any_key_is_the_servers_fault(last: Any) -> None:
+    with pytest.raises(ProtocolError, match="no record of the page has a id"):
+        after(LastRecord(param="after"), records=[last, last])
 
 
 @pytest.mark.parametrize("key", [True, [], {"n": 1}], ids=repr)
@@ -332,7 +340,7 @@ def test_a_last_record_with_a_key_of_another_type_is_the_servers_fault(key: Any)
 
 @pytest.mark.parametrize(
     ("number", "pages", "following"),
-    [(None, 3, 2), (None, 1, None), (None, 0, None), (2, 3, 3), (3, 3, None), (4, 3, None), ("2", "3", 3)],
+    [(None, 3, 2), (None, 1, None), (2, 3, 3), (3, 3, None), (4, 3, None), ("2", "3", 3)],
 )
 def test_the_number_of_pages_ends_the_count(number: Any, pages: Any, following: int | None) -> None:
     request = GET if number is None else GET.with_param("page", number)
@@ -340,6 +348,28 @@ def test_the_number_of_pages_ends_the_count(number: Any, pages: Any, following: 
     assert expected == after(PageNumber(pages="meta.pages"), {"meta": {"pages": pages}}, request=request)
     header = PageNumber(pages=Header("X-WP-TotalPages"))
     assert expected == after(header, None, {"X-WP-TotalPages": str(pages)}, request=request)
+
+
+@pytest.mark.parametrize(
+    ("style", "count"),
+    [
+        (PageNumber(pages="n"), 0),
+        (PageNumber(pages="n"), -1),
+        (PageNumber(total="n", size="limit"), 1),
+        (PageNumber(total="n", size="limit"), -5),
+        (Offset(total="n"), 0),
+        (Offset(total="n"), 1),
+    ],
+    ids=str,
+)
+def test_a_count_that_the_page_itself_disproves_is_no_end_but_the_servers_fault(style: Any, count: int) -> None:
+    with pytest.raises(ProtocolError, match="which this page alone disproves"):
+        after(style, {"n": count}, records=[{"id": 1}, {"id": 2}], request=GET.with_param("limit", 2))
+
+
+@pytest.mark.parametrize("style", [PageNumber(pages="n"), PageNumber(total="n", size="limit"), Offset(total="n")])
+def test_an_empty_stream_declares_nothing_and_ends(style: Any) -> None:
+    assert after(style, {"n": 0}, records=[], request=GET.with_param("limit", 2)) is None
 
 
 def test_an_empty_page_before_the_last_is_no_end_where_the_number_of_pages_is_known() -> None:

@@ -67,7 +67,7 @@ def after(before: Checkpoint, written: int, rejected: int = 0, *, last: bool = F
     counts = Counts(1, written + rejected, written, rejected)
     made = replace(before, seq=before.seq + 1, cursor=Request("/orders", params={"n": before.seq}))
     made = replace(made, counts=made.counts + counts, stored=made.stored + counts)
-    return made.complete() if last else made
+    return made.ended("complete") if last else made
 
 
 def contents(kind: str, out: Path) -> tuple[list[Any], int]:
@@ -143,7 +143,7 @@ def test_a_refresh_that_is_begun_anew_forgets_the_one_before(kind: str, opened: 
     opened.commit([record(1)], [], first)
     given_up = after(first, 1, 1, anew=True)
     opened.commit([record(2)], [reject(9)], given_up)
-    again = after(given_up.complete(), 1, anew=True)
+    again = after(given_up.ended("complete"), 1, anew=True)
     opened.commit([record(3)], [], again)
     opened.commit([record(4)], [], after(again, 1, last=True))
 

@@ -870,3 +870,44 @@ def test_rejects_with_the_same_faults_have_the_same_cause() -> None:
     first, second, third = [reject.cause for reject in verdict.rejects]
     assert "lines[].price: decimal_parsing" == first == second
     assert "id: int_type" == third
+
+
+# --- what an author's model may do ---
+
+
+def test_a_model_that_gives_up_costs_the_record_and_not_the_run() -> None:
+    class Quits(BaseModel):
+        id: int
+
+        @model_validator(mode="after")
+        def quit(self) -> Quits:
+            raise SystemExit(3)
+
+    (reject,) = judged(Quits, {"id": 1}).rejects
+    assert "(record): model_error" == reject.cause
+
+
+def test_fields_that_a_validator_fills_do_not_let_unknown_ones_through() -> None:
+    class Filled(BaseModel):
+        id: int
+        label: str = ""
+
+        @model_validator(mode="after")
+        def fill(self) -> Filled:
+            self.label = f"n° {self.id}"
+            return self
+
+    verdict = judged(Filled, {"id": 1, "secret": "x"})
+    assert (b'{"id":1}', {"secret": 1}) == (verdict.records[0].line, dict(verdict.unknown))
+
+
+def test_fields_that_a_validator_takes_from_elsewhere_are_not_lost() -> None:
+    class Unwrapped(BaseModel):
+        id: int
+
+        @model_validator(mode="before")
+        @classmethod
+        def unwrap(cls, data: Any) -> Any:
+            return data["data"]
+
+    assert b'{"data":{"id":1}}' == judged(Unwrapped, {"data": {"id": 1}}).records[0].line

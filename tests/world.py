@@ -78,7 +78,9 @@ def stream(style: str, *, incremental: bool = False, key: bool = True) -> Stream
 class Api(BaseAdapter):
     """Answers from its records; counts the requests."""
 
-    def __init__(self, records: list[dict[str, Any]] | None = None, date: datetime = BEGAN) -> None:
+    def __init__(
+        self, records: list[dict[str, Any]] | None = None, date: datetime = BEGAN + timedelta(seconds=1)
+    ) -> None:
         super().__init__()
         self.records = [item(number) for number in range(1, COUNT + 1)] if records is None else records
         self.date, self.requests = date, 0
@@ -170,3 +172,9 @@ def tree(out: Path, sink: str) -> dict[str, Any]:
             for name in names
             if name != "syncer_checkpoint"
         }
+
+
+def content(response: requests.Response) -> bytes:
+    """The body of a response as it was made."""
+    whole: bytes = response.raw.read()
+    return whole

@@ -9,16 +9,18 @@ import socket
 import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 
 from ..auth import mask
-from ..checkpoint import TABLE, Checkpoint, load
+from ..checkpoint import TABLES, Checkpoint, load
 from ..errors import LockError, SinkError, StateError
 from ..page import JSON
 
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_EVIDENCE = 65_536
+CHUNK = 2**20
 _AGAIN = "run the same command again when that is mended: nothing committed was lost"
 
 
@@ -32,7 +34,7 @@ def directory(path: Path) -> None:
     """Make a directory and its parents, for the owner only, durable by name. SinkError if that fails."""
     with explained(path, "make the directory"):
         missing = []
-        while not path.exists():
+        while not path.is_dir():
             missing.append(path)
             path = path.parent
         for made in reversed(missing):
@@ -52,13 +54,11 @@ def sync_directory(path: Path) -> None:
 def open_file(path: Path) -> int:
     """A descriptor that appends to a regular file, made for the owner only and durable by name. No links."""
     with explained(path, "open"):
-        fresh = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _FLAGS, 0o600)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise SinkError(f"{path} is not a regular file", hint="choose another --out")
-            if fresh:
-                sync_directory(path.parent)
+            sync_directory(path.parent)  # also of a file that is there: its maker may have been killed before this
         except BaseException:
             os.close(descriptor)
             raise
@@ -67,7 +67,9 @@ def open_file(path: Path) -> int:
 
 def no_link(path: Path) -> None:
     """Refuse a symbolic link: it could be turned to another file between two pages. SinkError."""
-    if path.is_symlink():
+    with explained(path, "look at"):
+        linked = path.is_symlink()
+    if linked:
         raise SinkError(f"{path} is a symbolic link", hint="choose another --out, or replace the link by a file")
 
 
@@ -76,6 +78,59 @@ def write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def size(path: Path) -> int | None:
+    """How long a file is; None if there is none."""
+    with explained(path, "look at"), suppress(FileNotFoundError):
+        return path.lstat().st_size
+    return None
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file a name stands for; None if for none. A link is itself, not what it points to."""
+    with explained(path, "look at"), suppress(FileNotFoundError):
+        found = path.lstat()
+        return found.st_dev, found.st_ino
+    return None
+
+
+def same(descriptor: int, path: Path) -> bool:
+    """Whether a name still stands for the file that was opened; a deleted file can be written to for ever."""
+    found = os.fstat(descriptor)
+    return identity(path) == (found.st_dev, found.st_ino)
+
+
+def moved(path: Path) -> StateError:
+    """What to say when a database was taken away from under the pull."""
+    return StateError(
+        f"{path} was deleted, moved or replaced while the pull ran; nothing of this page counts",
+        hint="put it back as it was, together with the output, and run the same command again",
+    )
+
+
+def copy(descriptor: int, start: int, end: int, path: Path) -> Path:
+    """Write a part of a file to a new file beside it, durably; its name, which nothing had before."""
+    path = free(path)
+    with explained(path, "write"):
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+        try:
+            for at in range(start, end, CHUNK):
+                write(target, os.pread(descriptor, min(CHUNK, end - at), at))
+            os.fsync(target)
+        finally:
+            os.close(target)
+        sync_directory(path.parent)
+    return path
+
+
+def free(path: Path) -> Path:
+    """The first of NAME, NAME-2, NAME-3 … that nothing has: what was set aside before must not be overwritten."""
+    number, found = 1, path
+    while identity(found) is not None:
+        number += 1
+        found = path.with_name(f"{path.name}-{number}")
+    return found
 
 
 class Lock:
@@ -109,12 +164,22 @@ class Lock:
                 raise SinkError(
                     f"{self._path.parent} cannot be locked: {error.strerror}", hint="use a local disk"
                 ) from None
-            if os.fstat(descriptor).st_ino != _inode(self._path):
+            if not same(descriptor, self._path):
                 os.close(descriptor)  # the file was replaced between open and flock
                 continue
             self._descriptor = descriptor
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            with suppress(OSError):  # a full disk: the line only tells others who has the lock
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+    def check(self, what: str) -> None:
+        """LockError unless the lock is still ours: who deletes its file lets a second pull have another one."""
+        if self._descriptor < 0 or not same(self._descriptor, self._path):
+            raise LockError(
+                f"{self._path} was deleted or replaced, so another pull may have moved {what} on since this one began,"
+                " which writes nothing more",
+                hint="run the same command again: it goes on from the newest checkpoint; never delete a lock file",
+            )
 
     def release(self) -> None:
         """Give the lock back."""
@@ -128,14 +193,17 @@ def database(path: Path) -> sqlite3.Connection:
 
     A rollback journal, not WAL: SQLite before 3.51.3 can corrupt a WAL that two connections reset at once.
     """
+    no_link(path)
     with explained(path, "open"):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600))
+        with suppress(FileExistsError):  # not opened if it is there: closing it would drop this process's SQLite locks
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600))
         connection = sqlite3.connect(path, isolation_level=None, timeout=30)
         try:
             connection.execute("PRAGMA journal_mode = TRUNCATE")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute(TABLE)
+            for table in TABLES:
+                connection.execute(table)
         except BaseException:
             connection.close()
             raise
@@ -163,14 +231,15 @@ def reader(path: Path) -> Iterator[sqlite3.Connection]:
 
     Not `mode=ro`: that could not roll back what a killed pull left half committed, and would fail instead.
     """
-    address = f"{path.resolve().as_uri()}?mode=rw"
-    with explained(path, "read"), closing(sqlite3.connect(address, uri=True, timeout=30)) as connection:
-        yield connection
+    with explained(path, "read"):
+        address = f"{path.resolve().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(address, uri=True, timeout=30)) as connection:
+            yield connection
 
 
 def peek(path: Path, stream: str) -> tuple[Checkpoint, dict[str, JSON]] | None:
     """The checkpoint in a database that another process may be writing to; None if there is none."""
-    if not path.exists():
+    if size(path) is None:
         return None
     with reader(path) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'syncer_checkpoint'").fetchone():
@@ -188,7 +257,8 @@ def explained(path: Path, doing: str) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ELOOP:
             no_link(path)
-        raise SinkError(f"cannot {doing} {path}: {error.strerror}{_room(path, error)}", hint=_AGAIN) from None
+        at = error.filename if isinstance(error.filename, str) else path
+        raise SinkError(f"cannot {doing} {at}: {error.strerror or error}{_room(path, error)}", hint=_AGAIN) from None
 
 
 def _explain(error: sqlite3.Error, path: Path, doing: str) -> StateError | SinkError | LockError:
@@ -197,6 +267,8 @@ def _explain(error: sqlite3.Error, path: Path, doing: str) -> StateError | SinkE
         return LockError(
             f"{path} is being written by another program", hint="run the same command again when it is done"
         )
+    if name == "SQLITE_READONLY_DBMOVED":
+        return moved(path)
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
         return StateError(
             f"{path} is damaged ({error})", hint="restore it from a backup, or move it away and begin anew"
@@ -214,21 +286,17 @@ def _room(path: Path, error: OSError | None) -> str:
         return ""
 
 
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return -1
-
-
 def evidence(directory_of: Path, stream: str, content: bytes, secrets: Sequence[str]) -> str:
-    """Keep the beginning of an answer that could not be read, without secrets; the file, or "" if that fails."""
+    """Keep the beginning of an answer that could not be read, without secrets; the file, or "" if that fails.
+
+    Masked whole and cut then: of a secret on the cut, the first part would stay.
+    """
     path = directory_of / ".syncer" / f"{stream}.evidence"
     try:
         directory(path.parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FLAGS, 0o600)
         try:
-            write(descriptor, mask(content, secrets))
+            write(descriptor, mask(content, secrets)[:_EVIDENCE])
         finally:
             os.close(descriptor)
     except (OSError, SinkError):

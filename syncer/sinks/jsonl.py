@@ -5,29 +5,32 @@
     OUT/SOURCE/.syncer/state.db        the checkpoint, with the length of both files and a CRC of their last page
 
 A page is committed by writing both files, fsyncing both, and then one row. Recovery cuts both files to the
-lengths in the row. A full refresh writes STREAM.jsonl.g2, is renamed to STREAM.jsonl when it is complete,
-and until then leaves the old file alone. The part of the row that is this sink's own:
+lengths in the row. Both happen under the database's write lock, taken before the first byte: SQLite lets one
+writer in, whatever became of the lock file. A full refresh writes STREAM.jsonl.g2, is renamed to STREAM.jsonl
+when it is complete, and until then leaves the old file alone. The part of the row that is this sink's own:
 
     {"records": {"name": "orders.jsonl", "length": 1200, "page": 900, "crc": 123}, "rejects": {...}, "publish": false}
 """
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from ..checkpoint import Checkpoint, load, save
-from ..errors import StateError
+from ..errors import LockError, StateError
 from ..page import JSON
 from ..stream import Stream
 from ..validate import Reason, Record, Reject
 from . import disk
 
 _TAIL = 2**20
-_COPY = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +61,20 @@ class JsonLines:
         disk.directory(self._state.parent)
         self._lock.acquire(self._stream.name)
         self._connection = disk.database(self._state)
-        with disk.explained(self._state, "read"):
+        self._identity = disk.identity(self._state)
+        with disk.transaction(self._connection, self._state):
             row = load(self._connection, self._stream.name)
-        if row is None:
-            self._refuse_strangers()
-            row = self._born()
-        checkpoint, own = row
-        self._generation = checkpoint.generation
-        self._marks = _marks(own)
-        if own.get("publish"):
-            self._publish(checkpoint)
-        for kind, mark in self._marks.items():
-            self._descriptors[kind] = self._recovered(mark)
-        self._sweep()
+            if row is None:
+                self._refuse_strangers()
+                row = self._born()
+            checkpoint, own = row
+            self._generation = checkpoint.generation
+            self._marks = _marks(own)
+            if own.get("publish"):
+                self._publish(checkpoint)
+            for kind, mark in self._marks.items():
+                self._descriptors[kind] = self._recovered(mark)
+            self._sweep()
         return checkpoint
 
     def refuses(self, values: Mapping[str, JSON]) -> Iterable[Reason]:
@@ -80,28 +84,29 @@ class JsonLines:
     def commit(self, records: Sequence[Record], rejects: Sequence[Reject], checkpoint: Checkpoint) -> None:
         """Write, fsync, then the one row that makes it count."""
         fresh = checkpoint.generation != self._generation
-        marks = self._begin(checkpoint.generation) if fresh else self._marks
         lines = {"records": [record.line for record in records], "rejects": [reject.line for reject in rejects]}
-        marks = {kind: self._append(kind, marks[kind], lines[kind]) for kind in marks}
-        for kind, mark in marks.items():
-            if lines[kind]:
-                with disk.explained(self._directory / mark.name, "flush"):
-                    os.fsync(self._descriptors[kind])
-        refreshed = marks["records"].name != self._finals["records"]
-        publish = checkpoint.status == "complete" and refreshed
-        with disk.transaction(self._connection, self._state):
+        with self._turn(checkpoint.seq - 1):
+            marks = self._begin(checkpoint.generation) if fresh else self._marks
+            self._untouched(marks)
+            marks = {kind: self._append(kind, marks[kind], lines[kind]) for kind in marks}
+            for kind, mark in marks.items():
+                if lines[kind]:
+                    with disk.explained(self._directory / mark.name, "flush"):
+                        os.fsync(self._descriptors[kind])
+            self._untouched(marks)
+            refreshed = marks["records"].name != self._finals["records"]
+            publish = checkpoint.status == "complete" and refreshed
             save(self._connection, self._stream.name, checkpoint, _own(marks, publish))
         self._marks, self._generation = marks, checkpoint.generation
-        if publish:
-            self._publish(checkpoint)
         if fresh or publish:
-            self._sweep()
+            with self._turn(checkpoint.seq):
+                if publish:
+                    self._publish(checkpoint)
+                self._sweep()
 
     def close(self) -> None:
         """Close the files and release the lock."""
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors = {}
+        self._release()
         if hasattr(self, "_connection"):
             self._connection.close()
         self._lock.release()
@@ -114,41 +119,46 @@ class JsonLines:
     def rejects(self) -> Iterator[bytes]:
         """The lines of the rejects file as far as it is vouched for, and of an unfinished refresh."""
         row = disk.peek(self._state, self._stream.name)
-        if row is None:
-            return
-        mark = _marks(row[1])["rejects"]
-        final = Mark(self._finals["rejects"], 2**62)
-        for one in (mark,) if mark.name == final.name else (final, mark):
-            yield from self._lines(one)
+        while row is not None:
+            with ExitStack() as opened:
+                try:
+                    files = [(mark, opened.enter_context(self._reading(mark))) for mark in self._vouched(row[1])]
+                except StateError:
+                    before, row = row, disk.peek(self._state, self._stream.name)
+                    if row == before:
+                        raise
+                    continue  # a pull has renamed or begun a file in between
+                for mark, file in files:
+                    yield from self._lines(mark, file)
+                return
 
     def places(self) -> Mapping[str, str]:
         """The two files."""
         return {kind: str(self._directory / name) for kind, name in self._finals.items()}
 
     def set_aside(self, stamp: str) -> Sequence[str]:
-        """Rename the files, then forget the checkpoint."""
+        """Rename the files, then forget the checkpoint. Where nothing is, nothing is made."""
+        if disk.size(self._state) is None and not self._present():
+            return []
         disk.directory(self._state.parent)
         self._lock.acquire(self._stream.name)
         try:
-            names = self._renamed(stamp)
-            connection = disk.database(self._state)
-            try:
-                with disk.transaction(connection, self._state):
-                    connection.execute("DELETE FROM syncer_checkpoint WHERE stream = ?", (self._stream.name,))
-            finally:
-                connection.close()
+            with closing(disk.database(self._state)) as connection, disk.transaction(connection, self._state):
+                names = self._renamed(stamp)
+                connection.execute("DELETE FROM syncer_checkpoint WHERE stream = ?", (self._stream.name,))
             return names
         finally:
             self._lock.release()
 
+    def _present(self) -> list[Path]:
+        mine = [*(self._directory / name for name in self._finals.values()), *self._generations()]
+        with disk.explained(self._directory, "look into"):
+            return [path for path in mine if not path.is_symlink() and path.is_file()]
+
     def _renamed(self, stamp: str) -> list[str]:
         names = []
-        mine = [*self._finals.values(), *(path.name for path in self._generations())]
-        for name in mine:
-            path = self._directory / name
-            if path.is_symlink() or not path.is_file():
-                continue
-            aside = path.with_name(f"{name}.before-{stamp}")
+        for path in self._present():
+            aside = disk.free(path.with_name(f"{path.name}.before-{stamp}"))
             with disk.explained(path, "rename"):
                 path.rename(aside)
             names.append(str(aside))
@@ -156,13 +166,48 @@ class JsonLines:
             disk.sync_directory(self._directory)
         return names
 
+    @contextmanager
+    def _turn(self, seq: int) -> Iterator[None]:
+        """The database's write lock, held by the pull whose turn it still is (I9).
+
+        A writer that wakes up after somebody deleted its lock file and a second pull moved on has to learn it
+        before its first byte. Comparing `seq` in the last statement would be too late, and so would any look
+        without the write lock: the other pull could come in between. Bytes are appended and not put at the
+        length in the mark: if all of this failed, a tail can be cut, but what was overwritten is lost.
+        """
+        with disk.transaction(self._connection, self._state):
+            if disk.identity(self._state) != self._identity:
+                raise disk.moved(self._state)
+            self._lock.check(self._stream.name)
+            query = "SELECT seq FROM syncer_checkpoint WHERE stream = ?"
+            if self._connection.execute(query, (self._stream.name,)).fetchone() != (seq,):
+                raise LockError(
+                    "another pull has moved this stream on since this one began, which writes nothing more",
+                    hint="run the same command again: it goes on from the newer checkpoint",
+                )
+            yield
+
+    def _untouched(self, marks: Mapping[str, Mark]) -> None:
+        """StateError unless both names still stand for the open files, and these end where the marks say."""
+        for kind, mark in marks.items():
+            path = self._directory / mark.name
+            if not disk.same(self._descriptors[kind], path):
+                raise self._disagree(path, "was deleted, moved or replaced while the pull ran; this page is not saved")
+            found = os.fstat(self._descriptors[kind]).st_size
+            if found < mark.length:
+                raise self._disagree(path, f"has {found:,} bytes, this pull has written {mark.length:,}")
+            if found > mark.length:
+                raise StateError(
+                    f"{path} has {found:,} bytes, this pull has written {mark.length:,}: another program writes to it",
+                    hint="stop that program and run the same command again: the pull cuts off what is not its own",
+                )
+
     def _refuse_strangers(self) -> None:
         """Without a checkpoint nothing is cut and nothing is appended to."""
         for name in self._finals.values():
             path = self._directory / name
             disk.no_link(path)
-            if path.exists() and (not path.is_file() or path.stat().st_size):
-                found = path.stat().st_size if path.exists() else 0
+            if (found := disk.size(path)) and path.is_file():
                 raise StateError(
                     f"{path} has {found:,} bytes, but no checkpoint vouches for them",
                     hint=f"move it away, or set it aside: {self._reset()}",
@@ -171,26 +216,18 @@ class JsonLines:
     def _born(self) -> tuple[Checkpoint, dict[str, JSON]]:
         """A row that vouches for two empty files, so that whatever a first page leaves behind can be cut."""
         checkpoint, own = Checkpoint(), _own({kind: Mark(name) for kind, name in self._finals.items()}, publish=False)
-        with disk.transaction(self._connection, self._state):
-            save(self._connection, self._stream.name, checkpoint, own)
+        save(self._connection, self._stream.name, checkpoint, own)
         return checkpoint, own
 
     def _recovered(self, mark: Mark) -> int:
         """A descriptor of a file that ends exactly where its mark says."""
         path = self._directory / mark.name
         disk.no_link(path)
-        found = path.stat().st_size if path.exists() else 0
-        if found < mark.length:
-            raise self._disagree(path, f"has {found:,} bytes, the checkpoint vouches for {mark.length:,}")
+        if mark.length and disk.size(path) is None:
+            raise self._disagree(path, f"is missing, the checkpoint vouches for {mark.length:,} bytes of it")
         descriptor = disk.open_file(path)
         try:
-            with disk.explained(path, "read"):
-                if mark.length and os.pread(descriptor, 1, mark.length - 1) != b"\n":
-                    raise self._disagree(path, f"has no end of line at byte {mark.length:,}")
-                if _crc(descriptor, mark.page, mark.length) != mark.crc:
-                    raise self._disagree(
-                        path, f"differs from what was written in bytes {mark.page:,} to {mark.length:,}"
-                    )
+            found = self._verified(mark, descriptor)
             if found > mark.length:
                 self._cut(path, descriptor, mark, found)
         except BaseException:
@@ -198,20 +235,24 @@ class JsonLines:
             raise
         return descriptor
 
+    def _verified(self, mark: Mark, descriptor: int) -> int:
+        """How long a file is, once it is sure that it begins with what its mark vouches for."""
+        path = self._directory / mark.name
+        with disk.explained(path, "read"):
+            found = os.fstat(descriptor).st_size
+            if found < mark.length:
+                raise self._disagree(path, f"has {found:,} bytes, the checkpoint vouches for {mark.length:,}")
+            if mark.length and os.pread(descriptor, 1, mark.length - 1) != b"\n":
+                raise self._disagree(path, f"has no end of line at byte {mark.length:,}")
+            if _crc(descriptor, mark.page, mark.length) != mark.crc:
+                raise self._disagree(path, f"differs from what was written in bytes {mark.page:,} to {mark.length:,}")
+        return found
+
     def _cut(self, path: Path, descriptor: int, mark: Mark, found: int) -> None:
         """Cut a tail that no checkpoint vouches for; one longer than an interrupted page is kept beside."""
         extra = found - mark.length
         if extra > _TAIL + 4 * (mark.length - mark.page):
-            aside = path.with_name(f"{path.name}.tail-{mark.length}")
-            with disk.explained(aside, "write"):
-                target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-                try:
-                    for at in range(mark.length, found, _COPY):
-                        disk.write(target, os.pread(descriptor, min(_COPY, found - at), at))
-                    os.fsync(target)
-                finally:
-                    os.close(target)
-                disk.sync_directory(path.parent)
+            aside = disk.copy(descriptor, mark.length, found, path.with_name(f"{path.name}.tail-{mark.length}"))
             self.notes.append(
                 f"{path} had {extra:,} bytes that no checkpoint vouches for; they are kept in {aside.name}"
             )
@@ -221,16 +262,14 @@ class JsonLines:
 
     def _begin(self, generation: int) -> dict[str, Mark]:
         """Empty files for a new generation: the final ones if there is nothing yet, else files beside them."""
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors = {}
+        self._release()
         suffix = f".g{generation}" if self._generation else ""
         marks = {kind: Mark(name + suffix) for kind, name in self._finals.items()}
         for kind, mark in marks.items():
             path = self._directory / mark.name
-            if suffix and path.exists():
+            if suffix:
                 with disk.explained(path, "remove"):
-                    path.unlink()  # a refresh that was killed before its first checkpoint
+                    path.unlink(missing_ok=True)  # a refresh that was killed before its first checkpoint
             self._descriptors[kind] = disk.open_file(path)
         return marks
 
@@ -250,14 +289,14 @@ class JsonLines:
     def _publish(self, checkpoint: Checkpoint) -> None:
         """Give the files of a complete refresh their final names; safe to do again after a crash."""
         final = {kind: Mark(name, *_rest(self._marks[kind])) for kind, name in self._finals.items()}
+        waiting = [kind for kind, mark in self._marks.items() if disk.size(self._directory / mark.name) is not None]
+        for kind in self._marks:  # before either takes the place of an older one
+            self._reading(self._marks[kind] if kind in waiting else final[kind]).close()
         with disk.explained(self._directory, "rename in"):
-            for kind, mark in self._marks.items():
-                path = self._directory / mark.name
-                if mark.name != final[kind].name and path.exists():
-                    path.replace(self._directory / final[kind].name)
+            for kind in waiting:
+                (self._directory / self._marks[kind].name).replace(self._directory / final[kind].name)
             disk.sync_directory(self._directory)
-        with disk.transaction(self._connection, self._state):
-            save(self._connection, self._stream.name, checkpoint, _own(final, publish=False), again=True)
+        save(self._connection, self._stream.name, checkpoint, _own(final, publish=False), again=True)
         self._marks = final
 
     def _sweep(self) -> None:
@@ -269,30 +308,60 @@ class JsonLines:
                     path.unlink()
 
     def _generations(self) -> list[Path]:
-        return [
-            path
-            for name in self._finals.values()
-            for path in self._directory.glob(f"{name}.g*")
-            if path.name[len(name) + 2 :].isdecimal()
-        ]
+        with disk.explained(self._directory, "list"):
+            return [
+                path
+                for name in self._finals.values()
+                for path in sorted(self._directory.glob(f"{name}.g*"))
+                if path.name[len(name) + 2 :].isdecimal()
+            ]
 
-    def _lines(self, mark: Mark) -> Iterator[bytes]:
+    def _vouched(self, own: Mapping[str, JSON]) -> list[Mark]:
+        """What of the rejects can be read: also all of the last complete output while a refresh is under way."""
+        mark, name = _marks(own)["rejects"], self._finals["rejects"]
+        if mark.name == name:
+            return [mark]
+        length = disk.size(self._directory / name) or 0
+        return [Mark(name, length, length), mark]
+
+    def _reading(self, mark: Mark) -> BinaryIO:
+        """A file that holds what its mark vouches for, to be read beside a pull that may be appending."""
         path = self._directory / mark.name
-        if not path.is_file():
-            return
+        with disk.explained(path, "read"):
+            try:
+                file: BinaryIO = path.open("rb")
+            except FileNotFoundError:
+                if mark.length:
+                    raise self._disagree(path, f"is missing, {mark.length:,} bytes of it are vouched for") from None
+                return io.BytesIO()
+        try:
+            self._verified(mark, file.fileno())
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _lines(self, mark: Mark, file: BinaryIO) -> Iterator[bytes]:
         taken = 0
-        with path.open("rb") as file:
-            for line in file:
-                taken += len(line)
-                if taken > mark.length or not line.endswith(b"\n"):
-                    return
-                yield line[:-1]
+        while taken < mark.length:
+            line = file.readline(mark.length - taken)
+            if not line.endswith(b"\n"):
+                path = self._directory / mark.name
+                raise self._disagree(path, f"was changed while it was read: no end of line after byte {taken:,}")
+            taken += len(line)
+            yield line[:-1]
 
     def _disagree(self, path: Path, what: str) -> StateError:
         return StateError(
             f"{path} {what}",
             hint=f"restore the file, or set it aside and begin anew: {self._reset()}",
         )
+
+    def _release(self) -> None:
+        for descriptor in self._descriptors.values():
+            with suppress(OSError):  # what counts was fsynced
+                os.close(descriptor)
+        self._descriptors = {}
 
     def _reset(self) -> str:
         return disk.reset_command(self._directory, self._stream.name, "jsonl")
@@ -318,7 +387,7 @@ def _rest(mark: Mark) -> tuple[int, int, int]:
 def _crc(descriptor: int, start: int, end: int) -> int:
     value = 0
     while start < end:
-        piece = os.pread(descriptor, min(_COPY, end - start), start)
+        piece = os.pread(descriptor, min(disk.CHUNK, end - start), start)
         if not piece:
             break
         value = zlib.crc32(piece, value)
