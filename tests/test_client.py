@@ -596,10 +596,10 @@ def test_json_under_another_name_is_json() -> None:
 
 @pytest.mark.parametrize("line", ["200 OK", "404 Not Found"])
 def test_a_secret_on_the_edge_of_the_evidence_is_not_cut_in_half(line: str) -> None:
-    body = b"x" * (65536 - 6) + CANARY.encode() + b"y" * 100
+    body = b'"' + b"x" * (65536 - 7) + CANARY.encode() + b"y" * 100 + b'"'
     expected = ProtocolError if line.startswith("200") else ConfigError
     error = refused(expected, response(body, line), auth=Bearer("API_TOKEN"))
-    assert b"x" * (65536 - 6) + b"***yyy" == error.evidence
+    assert b'"' + b"x" * (65536 - 7) + b"***yyy" == error.evidence
 
 
 def test_evidence_is_only_the_beginning() -> None:
