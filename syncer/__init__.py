@@ -1,7 +1,7 @@
 """syncer pulls paged records from HTTP APIs, validates each, and never repeats or loses one.
 
 The modules, in the order a record travels, which is also the order they may import one another in:
-errors, clock, events, page, auth, rate, pagination, stream, fields — what a connector is made of;
+errors, clock, events, page, answers, auth, rate, pagination, stream, fields — what a connector is made of;
 decode, wire, client, fetch, validate, checkpoint, sinks, terminal, report, pull, check, config,
 progress, overview, cli — what happens to it. The names below are all that a connector's author needs.
 """
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .auth import ApiKey, Basic, Bearer
-from .page import Header
-from .pagination import LastRecord, LinkHeader, NextLink, NextToken, Offset, PageNumber, SinglePage
-from .rate import DAY, HOUR, MINUTE, SECOND, Rate
-from .stream import Connector, Stream
-
 if TYPE_CHECKING:
+    from .answers import When
+    from .auth import ApiKey, Basic, Bearer
     from .fields import EpochSeconds
+    from .page import Header
+    from .pagination import LastRecord, LinkHeader, NextLink, NextToken, Offset, PageNumber, SinglePage
+    from .rate import DAY, HOUR, MINUTE, SECOND, Rate
+    from .stream import Connector, Stream
 
 __version__ = "0.1.0"
 
@@ -41,12 +41,27 @@ __all__ = [
     "Rate",
     "SinglePage",
     "Stream",
+    "When",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "EpochSeconds":  # it needs pydantic, which `syncer --help` should not wait for
-        from .fields import EpochSeconds
+_HOMES = {
+    "answers": ("When",),
+    "auth": ("ApiKey", "Basic", "Bearer"),
+    "fields": ("EpochSeconds",),
+    "page": ("Header",),
+    "pagination": ("LastRecord", "LinkHeader", "NextLink", "NextToken", "Offset", "PageNumber", "SinglePage"),
+    "rate": ("DAY", "HOUR", "MINUTE", "SECOND", "Rate"),
+    "stream": ("Connector", "Stream"),
+}
 
-        return EpochSeconds
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first asked for: the command should be there at once."""
+    for module, names in _HOMES.items():
+        if name in names:
+            from importlib import import_module
+
+            value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

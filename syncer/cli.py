@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -15,7 +16,7 @@ import typer
 from . import __version__
 from .clock import Clock, Stop
 from .errors import ConfigError, SyncerError
-from .terminal import one_line, say, say_json
+from .terminal import one_line, say, say_json, writable
 
 if TYPE_CHECKING:
     from .stream import Connector, Stream
@@ -69,6 +70,7 @@ def pull(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary, only errors.")] = False,
 ) -> None:
     """Pull a source: begin, or go on where the last pull stopped."""
+    from . import overview
     from .progress import shown
     from .pull import Options
     from .pull import pull as run
@@ -89,12 +91,18 @@ def pull(
     if restart and not yes:
         names = ", ".join(stream.name for stream in chosen)
         _confirm(f"Pull {names} of {source} anew? What is in {out / source} is replaced when the new pull is complete.")
+    warning = overview.exposed(connector, chosen, options.settings or {}, _environment())
+    if warning and not quiet:
+        say(warning, error=True)
     if not quiet and not as_json:
         pace = f", at most {connector.rate}" if connector.rate else ""
         say(f"{source}: {', '.join(stream.name for stream in chosen)} → {out / source} ({sink}{pace})", error=True)
     clock = Clock(stop=_stopping())
     with shown(clock, quiet=quiet or as_json, verbose=verbose) as observe:
         report = run(connector, chosen, options, _environment(), clock, observe)
+    report.flags = overview.flags(out, sink, folder)
+    for error in (stream.error for stream in report.streams if stream.error):
+        error.message, error.hint = _without_secrets(error.message), _without_secrets(error.hint)
     if as_json:
         _print_json(report.to_json())
     elif not quiet:
@@ -145,6 +153,8 @@ def status(
     connector, chosen = _chosen(source, streams, folder)
     rows = [overview.stream(stream, open_sink(sink, out, source, stream)) for stream in chosen]
     _print_json(rows) if as_json else say(overview.standing(connector.name, rows))
+    if hint := overview.elsewhere(_again("status", source, streams, folder), out, sink, source, chosen):
+        say(hint, error=as_json)
 
 
 @app.command()
@@ -162,13 +172,17 @@ def rejects(
     from .sinks import sink as open_sink
 
     _, chosen = _chosen(source, streams, folder)
-    lines = ((stream.name, line) for stream in chosen for line in open_sink(sink, out, source, stream).rejects())
+    command = _again("rejects", source, streams, folder)
+    nothing = overview.elsewhere(command, out, sink, source, chosen)
+    found = overview.rejects((stream.name, open_sink(sink, out, source, stream)) for stream in chosen)
     if every:
-        for name, line in lines:
-            say_json(overview.reject_line(name, line)) if as_json else say(overview.reject_text(name, line))
-        return
-    groups = overview.causes(lines)
-    _print_json(groups) if as_json else say(overview.grouped(source, groups))
+        for name, line, reject in found:
+            say_json(overview.reject_line(name, line)) if as_json else say(overview.reject_text(name, reject))
+    else:
+        groups, each = overview.causes(found), f"{command}{overview.flags(out, sink, None)} --all"
+        _print_json(groups) if as_json else say(nothing or overview.grouped(source, groups, each))
+    if nothing and (every or as_json):
+        say(nothing, error=True)
 
 
 @app.command()
@@ -189,7 +203,7 @@ def reset(
         _confirm(f"Set {names} in {out / source} aside and forget how far they were?")
     stamp = Clock().now().strftime("%Y%m%dT%H%M%SZ")
     for stream in chosen:
-        moved = open_sink(sink, out, source, stream).set_aside(stamp)
+        moved = open_sink(sink, out, source, stream).set_aside(stamp) if (out / source).is_dir() else []
         say(f"{stream.name}: " + (", ".join(moved) if moved else "nothing was there") + "; the next pull begins anew")
 
 
@@ -207,8 +221,13 @@ def check(
     from .check import check as run
 
     connector, chosen = _chosen(source, streams, folder)
+    given, environment = _settings(settings), _environment()
+    if warning := overview.exposed(connector, chosen, given, environment):
+        say(warning, error=True)
     clock = Clock(stop=_stopping())
-    rows = run(connector, chosen, _settings(settings), _environment(), clock, seconds(max_patience))
+    rows = run(connector, chosen, given, environment, clock, seconds(max_patience))
+    for row in rows:
+        row |= {name: _without_secrets(row[name]) for name in ("error", "hint", "answer") if name in row}
     _print_json(rows) if as_json else say(overview.checked(connector.name, rows))
     raise typer.Exit(
         next((row["exit_code"] for row in rows if row["exit_code"]), 128 + clock.stop.signal if clock.stop else 0)
@@ -230,6 +249,7 @@ def main() -> NoReturn:
     """Run the command; every SyncerError becomes its message and its exit code."""
     _stand_in()
     try:
+        _adopt()
         app(prog_name="syncer", standalone_mode=True)
     except SyncerError as error:
         if "--json" in sys.argv:
@@ -299,6 +319,20 @@ def _environment() -> Mapping[str, str]:
     return environment(Path())
 
 
+def _adopt() -> None:
+    """Let `.env` fill in for the environment where options read it; the help is about neither."""
+    from .config import adopt
+
+    if "--help" not in sys.argv:
+        adopt(Path())
+
+
+def _again(command: str, source: str, streams: list[str] | None, folder: Path | None) -> str:
+    """The command that was given, but for where its output is."""
+    given = f" --connectors {quote(str(folder))}" if folder else ""
+    return " ".join([f"syncer {command} {source}", *(streams or [])]) + given
+
+
 def _settings(given: list[str] | None) -> dict[str, str]:
     pairs = {}
     for text in given or []:
@@ -312,7 +346,12 @@ def _settings(given: list[str] | None) -> dict[str, str]:
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
         raise ConfigError("this replaces or moves output and nobody is there to ask", hint="add --yes")
-    if not typer.confirm(question, err=True):
+    sys.stderr.write(f"{question} [y/N]: ")
+    sys.stderr.flush()
+    answer = sys.stdin.buffer.readline()
+    if not answer:  # Ctrl-D
+        say("", error=True)
+    if answer.strip().lower() not in (b"y", b"yes"):
         raise ConfigError("nothing was done")
 
 
@@ -338,14 +377,17 @@ def _explain(error: SyncerError) -> None:
 
 
 def _without_secrets(text: str) -> str:
-    """The text without the value of any variable that is named like a secret."""
-    for name, value in os.environ.items():
-        if len(value) > 7 and any(word in name.upper() for word in ("TOKEN", "KEY", "SECRET", "PASSWORD")):
-            text = text.replace(value, "***")
+    """The text without the value of any variable, of `.env` too, that is named like a secret; short ones are words."""
+    known: Mapping[str, str] = os.environ
+    with suppress(SyncerError):
+        known = _environment()
+    for name, value in known.items():
+        if len(value.strip()) >= 8 and any(word in name.upper() for word in ("TOKEN", "KEY", "SECRET", "PASSWORD")):
+            text = text.replace(value.strip(), "***")
     return text
 
 
 def _print_json(value: Any) -> None:
     from .decode import encode
 
-    say_json(encode(value))
+    say_json(encode(writable(value)))

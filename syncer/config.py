@@ -29,14 +29,26 @@ def environment(directory: Path) -> Mapping[str, str]:
 
     Values are taken as they stand: a `$` in a secret is a `$`. ConfigError if the file cannot be read.
     """
-    from dotenv import dotenv_values
+    return {**_written(directory / ".env"), **os.environ}
 
-    file = directory / ".env"
+
+def adopt(directory: Path) -> None:
+    """Make the variables that stand for options, if only `.env` in a directory has them, the environment's."""
+    written = _written(directory / ".env")
+    for name in (OUT, SINK, CONNECTORS):
+        if written.get(name):
+            os.environ.setdefault(name, written[name])
+
+
+def _written(file: Path) -> dict[str, str]:
     try:
-        found = dotenv_values(file, interpolate=False) if file.is_file() else {}
+        if not file.is_file():
+            return {}
+        from dotenv import dotenv_values  # not before there is something to read: the command should be there at once
+
+        return {name: value for name, value in dotenv_values(file, interpolate=False).items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read ({type(error).__name__})", hint="it should be UTF-8 text") from None
-    return {**{name: value for name, value in found.items() if value is not None}, **os.environ}
 
 
 def catalogue(directory: Path | None) -> dict[str, Place]:

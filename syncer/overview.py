@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from shlex import quote
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
-from .auth import Environment
+from .auth import Environment, is_set
 from .check import credentials
+from .config import OUT, SINK
 from .decode import encode
-from .pull import variable
+from .errors import StateError, SyncerError
+from .pull import OUT as USUAL
+from .pull import ready, variable
 from .report import aligned
-from .sinks import Sink
-from .stream import Connector, Stream
-from .terminal import one_line
+from .sinks import KINDS, Sink, sink
+from .stream import Connector, Stream, base_url
+from .terminal import counted, one_line, shortened
 from .validate import signature
 
 Row = dict[str, Any]
-SAMPLE = 300
+SAMPLE = 220
+"""Characters of a sample: three lines of a terminal."""
 
 
 def connector(found: Connector, environment: Environment) -> Row:
@@ -80,7 +90,7 @@ def stream(found: Stream, target: Sink) -> Row:
     checkpoint = target.peek()
     row: Row = {"stream": found.name, "places": dict(target.places())}
     if checkpoint is None or not checkpoint.run:
-        return {**row, "status": "never pulled", "next": "begins from the beginning"}
+        return {**row, "status": "never pulled", "next": "begins at the beginning"}
     if checkpoint.open:
         coming = f"goes on after page {checkpoint.counts.pages:,}"
     elif found.incremental and checkpoint.bookmark is not None:
@@ -88,7 +98,7 @@ def stream(found: Stream, target: Sink) -> Row:
     elif found.incremental:
         coming = "asks for everything: there is no bookmark yet"
     else:
-        coming = "pulls everything anew and replaces the output when it is complete"
+        coming = "fetches everything anew, then replaces the output"
     return {
         **row,
         "status": checkpoint.status,
@@ -108,25 +118,92 @@ def stream(found: Stream, target: Sink) -> Row:
 
 def standing(source: str, rows: Sequence[Row]) -> str:
     """How far the streams are, as text."""
-    lines: list[tuple[str, ...]] = [
-        ("stream", "status", "last saved (UTC)", "pages", "records", "rejects", "the next pull")
-    ]
+    counts = {"pages": "pages (run)", "records": "records stored", "rejects": "rejects stored"}
+    table: list[tuple[str, ...]] = [("stream", "last saved (UTC)", *counts.values())]
     for row in rows:
-        if "run" not in row:
-            lines.append((row["stream"], row["status"], "–", "–", "–", "–", row["next"]))
-            continue
-        saved = row["saved"][:19].replace("T", " ")
-        numbers = (f"{row['pages']:,}", f"{row['records']:,}", f"{row['rejects']:,}")
-        lines.append((row["stream"], row["status"], saved, *numbers, one_line(row["next"])))
+        saved = row["saved"][:19].replace("T", " ") if "run" in row else "–"
+        numbers = [(f"{row[name]:,}" if "run" in row else "–").rjust(len(title)) for name, title in counts.items()]
+        table.append((row["stream"], saved, *numbers))
+    shown, *lines = aligned(table).split("\n")
+    for line, row in zip(lines, rows, strict=True):
+        coming = row["next"] if row["status"] in ("open", "never pulled") else f"the next pull {row['next']}"
+        shown += f"\n{line}\n  {row['status']}: {one_line(coming)}"
     places = dict.fromkeys(place for row in rows for place in row["places"].values())
-    return f"{source}\n{aligned(lines)}\n\n" + "\n".join(places)
+    return f"{source}\n{shown}\n\n" + "\n".join(places)
 
 
-def causes(lines: Iterable[tuple[str, bytes]]) -> list[Row]:
+def flags(out: Path, kind: str, folder: Path | None) -> str:
+    """The options that a later command about this output has to repeat."""
+    given = [
+        ("--out", str(out), out != USUAL or os.environ.get(OUT)),
+        ("--sink", kind, kind != KINDS[0] or os.environ.get(SINK)),
+        ("--connectors", str(folder), folder),
+    ]
+    return "".join(f" {name} {quote(value)}" for name, value, needed in given if needed)
+
+
+def elsewhere(command: str, out: Path, kind: str, source: str, streams: Sequence[Stream]) -> str:
+    """What to say where none of the streams was pulled into this sink: the other one has them, or nothing is there."""
+    here = out / source
+    if not here.is_dir():
+        return f"never pulled: there is no {here}"
+    used = [one for one in KINDS if any(_pulled(sink(one, out, source, stream)) for stream in streams)]
+    if kind in used or not used:
+        return ""
+    again = f"{command} --sink {used[0]}" + flags(out, KINDS[0], None).partition(" --sink ")[0]
+    return f"nothing was pulled with --sink {kind}, but {here} has what --sink {used[0]} wrote: {again}"
+
+
+def _pulled(target: Sink) -> bool:
+    with suppress(SyncerError):  # what is wrong with a sink that nobody asked for is not said here
+        found = target.peek()
+        return found is not None and found.run > 0
+    return False
+
+
+def exposed(found: Connector, streams: Sequence[Stream], given: Mapping[str, str], environment: Environment) -> str:
+    """A warning where a secret would travel readable for everybody on the way; empty where none does.
+
+    ConfigError or CredentialsError if something is missing.
+    """
+    settings = ready(found, streams, given, environment)
+    parts = urlsplit(base_url(found, settings))
+    if found.server or not found.auth or not is_set(found.auth, environment) or parts.scheme == "https":
+        return ""
+    host = parts.hostname or ""
+    with suppress(ValueError):
+        if ip_address(host).is_loopback:
+            return ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return ""
+    names = " and ".join(found.auth.secrets())
+    return f"warning: {names} goes to {host} over http, readable for everybody on the way; is there an https address?"
+
+
+def rejects(targets: Iterable[tuple[str, Sink]]) -> Iterator[tuple[str, bytes, Row]]:
+    """Every reject: its stream, its line and what the line says. StateError for a line that is none."""
+    for name, target in targets:
+        for number, line in enumerate(target.rejects(), 1):
+            try:
+                reject = _exact(line)
+                _ = reject["at"], reject["run"], reject["page"], reject["index"], _raw(reject)
+                _ = [
+                    (reason["path"].strip, reason["type"].strip, reason["message"].strip)
+                    for reason in reject["reasons"]
+                ]
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+                fault = "it is not JSON" if isinstance(error, ValueError) else f"it lacks what a reject has ({error})"
+                raise StateError(
+                    f"line {number:,} of the rejects of {name} cannot be read: {fault}",
+                    hint=f"{target.places()['rejects']} was changed by hand: restore it, or take the line out",
+                ) from None
+            yield name, line, reject
+
+
+def causes(lines: Iterable[tuple[str, bytes, Row]]) -> list[Row]:
     """Rejects grouped by stream and cause, the commonest first, with one sample each."""
     groups: dict[tuple[str, str], Row] = {}
-    for name, line in lines:
-        reject = _exact(line)
+    for name, line, reject in lines:
         cause = "; ".join(sorted({signature(reason["path"], reason["type"]) for reason in reject["reasons"]}))
         group = groups.setdefault(
             (name, cause),
@@ -148,25 +225,27 @@ def causes(lines: Iterable[tuple[str, bytes]]) -> list[Row]:
     ]
 
 
-def grouped(source: str, groups: Sequence[Row]) -> str:
-    """The groups as text."""
+def grouped(source: str, groups: Sequence[Row], command: str) -> str:
+    """The groups as text; `command` is what shows the rejects one by one."""
     if not groups:
         return f"{source}: no rejects"
-    blocks = [f"{source}: {sum(group['count'] for group in groups):,} rejects, {len(groups)} causes"]
+    total = sum(group["count"] for group in groups)
+    blocks = [f"{source}: {counted(total, 'reject')}, {counted(len(groups), 'cause')}"]
     for group in groups:
         sample = group["sample"]
         reasons = "\n".join(
-            f"    {one_line(reason['path'] or '(record)')}: {one_line(reason['message'])}"
+            "    " + shortened(f"{reason['path'] or '(record)'}: {reason['message']}", SAMPLE)
             for reason in sample["reasons"][:3]
         )
         seen = f"{group['first'][:19]} to {group['last'][:19]}".replace("T", " ")
         blocks.append(
             f"{group['count']:>7,}  {group['stream']}  {one_line(group['cause'])}\n"
-            f"    {group['share']:.1%} of all, on {group['pages']} pages, {seen}\n"
+            f"    {group['share']:.1%} of all, on {counted(group['pages'], 'page')}, {seen}\n"
             f"{reasons}\n"
-            f"    sample, run {sample['run']}, page {sample['page']}, record {sample['index']}: {_raw(sample)}"
+            f"    sample, run {sample['run']}, page {sample['page']}, record {sample['index']}:\n"
+            f"    {shortened(_raw(sample), SAMPLE)}"
         )
-    blocks.append(f"every one of them: syncer rejects {source} --all, or with --json for machines")
+    blocks.append(f"every one of them: {command}, or with --json for machines")
     return "\n\n".join(blocks)
 
 
@@ -175,15 +254,14 @@ def reject_line(name: str, line: bytes) -> bytes:
     return b'{"stream":' + orjson.dumps(name) + b"," + line[1:]
 
 
-def reject_text(name: str, line: bytes) -> str:
+def reject_text(name: str, reject: Row) -> str:
     """One reject for people."""
-    reject = _exact(line)
     reasons = "; ".join(
         f"{one_line(reason['path'] or '(record)')}: {one_line(reason['message'])}" for reason in reject["reasons"]
     )
     return (
         f"{name}, run {reject['run']}, page {reject['page']}, record {reject['index']}, {reject['at']}\n"
-        f"  {reasons}\n  {_raw(reject, 10_000)}"
+        f"  {reasons}\n  {shortened(_raw(reject), 10_000)}"
     )
 
 
@@ -197,9 +275,10 @@ def checked(source: str, rows: Sequence[Row]) -> str:
             lines += [f"  → {one_line(row['hint'])}"] if row["hint"] else []
             lines += [f"  the answer begins: {one_line(row['answer'])}"] if row["answer"] else []
         else:
-            total = f" of {row['declared_total']:,}" if row["declared_total"] is not None else ""
+            fetched, total = row["fetched"], row["declared_total"]
+            records = counted(fetched, "record") if total is None else f"{fetched:,} of {counted(total, 'record')}"
             more = "there are more pages" if row["more"] else "this is all"
-            lines.append(f"  reachable; {row['fetched']:,}{total} records on the first page, {more}")
+            lines.append(f"  reachable; {records} on the first page, {more}")
             lines.append(f"  {row['accepted']:,} accepted, {row['fetched'] - row['accepted']:,} would be rejected")
             lines += [f"    {count:,}  {one_line(cause)}" for cause, count in row["rejected_by_cause"].items()]
             lines += [f"  note: {row['note']}"] if row["note"] else []
@@ -217,6 +296,5 @@ def _exact(line: bytes) -> Row:
     return found
 
 
-def _raw(reject: Mapping[str, Any], limit: int = SAMPLE) -> str:
-    text = encode(reject["record"]).decode() if "record" in reject else str(reject["text"])
-    return one_line(text if len(text) <= limit else text[:limit] + "…")
+def _raw(reject: Mapping[str, Any]) -> str:
+    return encode(reject["record"]).decode() if "record" in reject else str(reject["text"])

@@ -10,10 +10,12 @@ from typing import Any
 
 from .clock import Clock
 from .events import Committed, Ended, Event, Noticed, Observer, Requested, Retrying, Started, Waiting
-from .terminal import one_line, say, silence
+from .terminal import counted, one_line, say, silence
 
 EVERY = 5.0
 """Seconds between two plain lines of one stream."""
+MOST = 2**53
+"""A declared total beyond this is no total: bars count in floats."""
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def _plain(clock: Clock, verbose: bool) -> Observer:
 def _line(event: Event, rate: _Speed, verbose: bool) -> str:
     match event:
         case Started(stream, True, pages, fetched):
-            return f"{stream}: going on after page {pages:,} ({fetched:,} records)"
+            return f"{stream}: going on after page {pages:,} ({counted(fetched, 'record')})"
         case Started(stream):
             return f"{stream}: " + (f"what is new since {event.since}" if event.since else "from the beginning")
         case Committed():
@@ -98,7 +100,7 @@ def _live(clock: Clock) -> Iterator[Observer]:
             case Committed():
                 rate.add(event.fetched)
                 state = f"{_state(event)}, {rate.text()}"
-                bars.update(current[0], completed=event.fetched, total=event.total, state=state)
+                bars.update(current[0], completed=event.fetched, total=_total(event), state=state)
             case Waiting() if current:
                 bars.update(current[0], state=f"[yellow]{escape(_wait(event))}[/yellow]")
             case Retrying(reason) if current:
@@ -157,9 +159,13 @@ class _Speed:
 
 
 def _state(event: Committed) -> str:
-    of = f" of {event.total:,}" if event.total is not None else ""
-    rejected = f", {event.rejected:,} rejected" if event.rejected else ""
-    return f"page {event.pages:,}, {event.fetched:,}{of} records{rejected}"
+    total = _total(event)
+    records = counted(event.fetched, "record") if total is None else f"{event.fetched:,} of {counted(total, 'record')}"
+    return f"page {event.pages:,}, {records}" + (f", {event.rejected:,} rejected" if event.rejected else "")
+
+
+def _total(event: Committed) -> int | None:
+    return None if event.total is None or event.total > MOST else event.total
 
 
 def _wait(event: Waiting) -> str:

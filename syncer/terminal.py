@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
@@ -25,6 +25,26 @@ def safe(text: str) -> str:
 def one_line(text: str) -> str:
     """The same for text that must stay on one line."""
     return safe(text).replace("\n", "\\n").replace("\t", " ")
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 page`, `2 pages`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shortened(text: str, limit: int) -> str:
+    """One line of at most so many characters."""
+    line = one_line(text)
+    return line if len(line) <= limit else line[:limit] + "…"
+
+
+def writable(value: Any) -> Any:
+    """A value for JSON in which text that is no Unicode, such as the name of a file can be, is spelt out."""
+    if isinstance(value, str):
+        return re.sub("[\ud800-\udfff]", lambda match: _escaped(match.group()), value)
+    if isinstance(value, dict):
+        return {writable(name): writable(item) for name, item in value.items()}
+    return [writable(item) for item in value] if isinstance(value, list) else value
 
 
 def say(text: str, *, error: bool = False) -> None:
@@ -58,6 +78,8 @@ def silence(stream: TextIO) -> None:
 
 def _escaped(char: str) -> str:
     code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python carries a byte of a path that is not UTF-8
+        code -= 0xDC00
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 

@@ -6,17 +6,23 @@ five pages of four records, and what a complete pull must have written is comput
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+import syncer
 from tests.api import Api, Asked, Reply, connector, record
 from tests.command import CLEAN, PATIENCE, Project, ended, lines, until
 
@@ -207,6 +213,185 @@ def test_check_says_that_the_credentials_are_refused(project: Project, api: Api)
     assert "check SHOP_TOKEN" in done.stdout
 
 
+def test_check_shows_what_the_api_said_on_one_line_and_without_secrets(project: Project, api: Api) -> None:
+    api.misbehave = lambda asked: Reply(status=404, body=b"no such thing for\r\nown-t0ken and other-t0ken")
+    project.write(connector(api.url, more='auth=Bearer(env="SHOP_TOKEN")'))
+    (project.path / ".env").write_text("SHOP_TOKEN=own-t0ken\nOTHER_TOKEN=other-t0ken\n")
+    done = project.run("check", "shop")
+    assert r"  the answer begins: no such thing for\x0d\n*** and ***" in done.stdout.splitlines()
+    assert "t0ken" not in project.run("check", "shop", "--json").said
+
+
+def test_a_name_in_an_answer_that_is_a_secret_is_not_shown(project: Project, api: Api) -> None:
+    api.misbehave = lambda asked: Reply(body={"some-t0ken": 1, "shop": 2})
+    project.write(connector(api.url))
+    secrets = {"A_TOKEN": "some-t0ken", "B_KEY": "shop"}
+    for arguments in (["pull"], ["pull", "--json"], ["pull", "--quiet"], ["check"]):
+        done = project.run(*arguments, "shop", env=secrets)
+        assert (9, True) == (done.code, "it has *** (value), shop (value)" in done.said)
+        assert "some-t0ken" not in done.said
+
+
+@pytest.mark.parametrize("command", ["pull", "check"])
+def test_a_secret_that_travels_readable_is_warned_about_once(project: Project, api: Api, command: str) -> None:
+    """0.0.0.0 is this machine too, but nothing that a person would take for it."""
+    far = api.url.replace("127.0.0.1", "0.0.0.0")
+    for url, secrets, warnings in [(far, "t0k", 1), (api.url, "t0k", 0), (far, "", 0)]:
+        project.write(connector(url, streams=("items", "others"), more='auth=Bearer(env="SHOP_TOKEN", optional=True)'))
+        variables = {"SHOP_TOKEN": secrets, "SYNCER_OUT": f"out{secrets}{warnings}"}
+        done = project.run(command, "shop", "--json", env=variables)
+        assert (0, warnings) == (done.code, done.stderr.count("SHOP_TOKEN goes to 0.0.0.0 over http")), done.stderr
+
+
+# What `.env` says
+
+
+def test_the_options_with_a_variable_are_read_from_dotenv_too(project: Project, api: Api) -> None:
+    project.write(connector(api.url))
+    (project.path / "connectors").rename(project.path / "mine")
+    (project.path / ".env").write_text("SYNCER_OUT=there\nSYNCER_SINK=sqlite\nSYNCER_CONNECTORS=mine\n")
+    assert 0 == project.run("pull", "shop").code
+    assert (project.path / "there" / "shop" / "shop.db").is_file()
+    assert "20" in project.run("status", "shop").stdout
+    assert 0 == project.run("pull", "shop", "--sink", "jsonl", env={"SYNCER_OUT": "environment"}).code
+    assert EVERYTHING == (project.path / "environment" / "shop" / "items.jsonl").read_bytes()
+
+
+def test_the_help_does_not_show_what_dotenv_says(project: Project) -> None:
+    plain = project.run("pull", "--help")
+    (project.path / ".env").write_text("SYNCER_OUT=there\nSYNCER_SINK=sqlite\n")
+    assert plain == project.run("pull", "--help")
+    (project.path / ".env").write_bytes(b"SYNCER_OUT=\xff\n")
+    assert plain == project.run("pull", "--help")
+    done = project.run("status", "demo")
+    assert (2, True) == (done.code, ".env cannot be read" in done.stderr)
+
+
+def test_dotenv_is_not_loaded_where_there_is_none(project: Project) -> None:
+    code = "import sys; from syncer.config import adopt, environment; from pathlib import Path; adopt(Path());"
+    code += " environment(Path()); print('dotenv' in sys.modules)"
+    for text, loaded in [("", "False\n"), ("A=1\n", "True\n")]:
+        if text:
+            (project.path / ".env").write_text(text)
+        done = subprocess.run([sys.executable, "-c", code], cwd=project.path, env=CLEAN, capture_output=True, text=True)
+        assert loaded == done.stdout
+
+
+# What there is, and what is wrong with it
+
+
+def test_a_path_that_is_not_unicode_is_spelt_out_in_json(project: Project, api: Api) -> None:
+    project.write(connector(api.url))
+    where = {"records": r"\xff/shop/items.jsonl", "rejects": r"\xff/shop/items.rejects.jsonl"}
+    done = project.run("pull", "shop", "--json", "--out", "\udcff")
+    assert (0, where) == (done.code, done.json()["streams"][0]["places"])
+    assert EVERYTHING == Path(os.fsdecode(os.fsencode(project.path) + b"/\xff/shop/items.jsonl")).read_bytes()
+    assert [where] == [row["places"] for row in project.run("status", "shop", "--json", "--out", "\udcff").json()]
+    assert r"\xff/shop/items.jsonl" in project.run("status", "shop", "--out", "\udcff").stdout
+
+
+@pytest.mark.parametrize("option", ["--all", "--json", "--all --json", ""])
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("no JSON", "it is not JSON"),
+        ("[]", "it lacks what a reject has"),
+        ('{"v":1}', "it lacks what a reject has"),
+        ('{"reasons":[1],"at":"","run":1,"page":1,"index":1,"text":""}', "it lacks what a reject has"),
+    ],
+)
+def test_a_line_of_the_rejects_that_was_changed_by_hand_is_named(
+    project: Project, option: str, line: str, fault: str
+) -> None:
+    with Api([record(1, id="one"), record(2, id="two"), *RECORDS[2:10], record(11, id="last"), *RECORDS[11:]]) as api:
+        project.write(connector(api.url))
+        assert 0 == project.run("pull", "shop").code
+    file = project.data / "shop" / "items.rejects.jsonl"
+    first, second, last = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + line.encode().ljust(len(second) - 1) + b"\n" + last)
+    done = project.run("rejects", "shop", *option.split())
+    assert 8 == done.code
+    assert f"line 2 of the rejects of items cannot be read: {fault}" in done.stderr
+    assert "data/shop/items.rejects.jsonl was changed by hand" in done.stderr
+
+
+def test_the_rejects_name_a_command_that_shows_every_one_of_them(project: Project) -> None:
+    with Api([record(1, id="one"), *RECORDS[1:]]) as api:
+        project.write(connector(api.url, streams=("items", "others")))
+        (project.path / "connectors").rename(project.path / "my own")
+        own = ("shop", "items", "--connectors", "my own", "--out", "else where", "--sink", "sqlite")
+        assert 0 == project.run("pull", *own).code
+    shown = project.run("rejects", *own).stdout
+    command = shown.partition("every one of them: syncer ")[2].partition(", or with --json")[0]
+    again = subprocess.run(
+        ["/bin/sh", "-c", f'"{sys.executable}" -m syncer {command}'], cwd=project.path, env=CLEAN, capture_output=True
+    )
+    assert (0, project.run("rejects", *own, "--all").stdout) == (again.returncode, again.stdout.decode())
+    assert "items, run 1, page 1, record 0" in again.stdout.decode()
+
+
+def test_one_of_a_kind_is_no_plural(project: Project) -> None:
+    with Api([record(1, id="one")]) as api:
+        project.write(connector(api.url, stream='total="total"'))
+        checked, pulled = project.run("check", "shop").stdout, project.run("pull", "shop", "--max-rejects", "1")
+        rejects = project.run("rejects", "shop").stdout
+    assert "1 of 1 record on the first page" in checked
+    assert "shop: 1 request in" in pulled.stdout
+    assert "page 1, 1 of 1 record, 1 rejected" in pulled.stderr
+    assert rejects.startswith("shop: 1 reject, 1 cause\n")
+    assert "on 1 page, " in rejects
+
+
+def test_a_sample_of_the_rejects_is_three_lines_of_a_terminal_at_most(project: Project) -> None:
+    with Api([record(1, id="one", **{f"field{number}": "long " * 9 for number in range(30)})]) as api:
+        project.write(connector(api.url))
+        assert 0 == project.run("pull", "shop", "--max-rejects", "100%").code
+    shown = project.run("rejects", "shop").stdout.splitlines()
+    (at,) = [at for at, line in enumerate(shown) if line.endswith("page 1, record 0:")]
+    assert shown[at + 1].startswith('    {"id":"one"')
+    assert shown[at + 1].endswith("…")
+    assert len(shown[at + 1]) <= 3 * 80
+    assert all(len(line) <= 80 for line in [*shown[: at + 1], *shown[at + 2 :]])
+
+
+@pytest.mark.parametrize("command", ["status", "rejects", "rejects --all", "reset --yes"])
+def test_looking_at_what_was_never_pulled_says_so_and_makes_nothing(project: Project, command: str) -> None:
+    project.write(connector("http://h"))
+    done = project.run(*command.split(), "shop", "--out", "nowhere")
+    words = "nothing was there" if "reset" in command else "never pulled: there is no nowhere/shop"
+    assert (0, True) == (done.code, words in done.said)
+    assert ["connectors"] == [path.name for path in project.path.iterdir()]
+
+
+@pytest.mark.parametrize(("here", "other"), [("jsonl", "sqlite"), ("sqlite", "jsonl")])
+def test_output_of_the_other_sink_is_pointed_at(project: Project, api: Api, here: str, other: str) -> None:
+    project.write(connector(api.url))
+    assert 0 == project.run("pull", "shop", "--sink", other, "--out", "there").code
+    for command in ("status", "rejects"):
+        own = (command, "shop", "items", "--out", "there")
+        done = project.run(*own, "--sink", here)
+        assert f": syncer {command} shop items --sink {other} --out there\n" in done.stdout
+        assert "there/shop has what" not in project.run(*own, "--sink", other).said
+        as_json = project.run(*own, "--sink", here, "--json")
+        assert ("there/shop has what" in as_json.stderr, 1) == (True, len(as_json.lines()))
+
+
+def test_the_status_says_what_its_columns_count_within_80_columns(project: Project) -> None:
+    with Api([*RECORDS, *(record(number) for number in range(1000, 3000))], size=100) as api:
+        project.write(connector(api.url, streams=("customers",), stream='primary_key="id"'))
+        assert 0 == project.run("pull", "shop").code
+        assert 0 == project.run("pull", "shop", "--max-pages", "4").code
+        opened = project.run("status", "shop").stdout
+        assert 0 == project.run("pull", "shop").code
+    head, row, coming = opened.splitlines()[1:4]
+    assert head.endswith("  pages (run)  records stored  rejects stored")
+    assert ["4", "400", "0"] == row.split()[-3:]
+    assert "  open: goes on after page 4" == coming
+    complete = project.run("status", "shop").stdout
+    assert "  complete: the next pull fetches everything anew, then replaces the output" in complete.splitlines()
+    assert all(len(line) <= 80 for line in (opened + complete).splitlines())
+
+
 # A pull that stops short, and the one after it
 
 
@@ -333,6 +518,83 @@ def test_the_second_signal_kills_and_the_next_pull_resumes_exactly(project: Proj
     assert 0 == project.run("pull", "shop").code
     assert ["", "4", "8", "8", "12", "16"] == cursors(api)
     assert EVERYTHING == project.output()
+
+
+SELF = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "{module}":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+"""
+"""A sitecustomize.py that sends the process SIGINT when it is about to import a module."""
+
+
+@pytest.mark.parametrize("command", ["list", "status", "rejects", "reset", "check", "pull"])
+@pytest.mark.parametrize("module", ["syncer.cli", "typer", "syncer.config", "pydantic"])
+def test_a_signal_while_the_command_starts_ends_it_quietly(project: Project, command: str, module: str) -> None:
+    project.write(connector("http://h"))
+    site = project.path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(SELF.format(module=module))
+    path = {"PYTHONPATH": os.pathsep.join([str(site), CLEAN["PYTHONPATH"]])}
+    done = project.run(command, "shop", env=path)
+    assert (130, "") == (done.code, done.said)
+
+
+def test_the_installed_command_begins_where_the_module_does(project: Project) -> None:
+    root = Path(syncer.__file__).parents[1]
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]["syncer"]
+    module, _, function = declared.partition(":")
+    code = f"import sys; from {module} import {function}; sys.argv[1:] = ['--version']; sys.exit({function}())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=project.path, env=CLEAN, capture_output=True, text=True)
+    assert ("syncer.__main__", 0, f"syncer {syncer.__version__}\n") == (module, done.returncode, done.stdout)
+
+
+def typed(project: Project, keys: bytes, *arguments: str) -> tuple[int, str]:
+    """How a command ends that runs in a terminal of its own, once its question was answered with these keys."""
+    own, other = pty.openpty()
+
+    def take() -> None:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    process = project.start(*arguments, stdin=other, stdout=other, stderr=other, preexec_fn=take)
+    os.close(other)
+    shown = b""
+    with os.fdopen(own, "r+b", buffering=0) as screen, suppress(OSError):  # the end of a terminal is an error
+        while piece := screen.read(65536):
+            if b"[y/N]" in shown + piece and b"[y/N]" not in shown:
+                screen.write(keys)
+            shown += piece
+    return ended(process).code, shown.decode()
+
+
+@pytest.mark.parametrize("command", ["reset", "pull --restart"])
+@pytest.mark.parametrize(
+    ("keys", "code", "words"),
+    [(b"\x03", 130, ""), (b"\x04", 2, "error: nothing was done"), (b"n\n", 2, "error: nothing was done")],
+    ids=["Ctrl-C", "Ctrl-D", "no"],
+)
+def test_a_question_that_is_not_answered_with_yes_changes_nothing(
+    project: Project, api: Api, command: str, keys: bytes, code: int, words: str
+) -> None:
+    project.write(connector(api.url))
+    assert 0 == project.run("pull", "shop").code
+    found, shown = typed(project, keys, *command.split(), "shop")
+    assert (code, True, False, False) == (found, words in shown, "Abort" in shown, "Traceback" in shown)
+    assert (5, EVERYTHING) == (len(api.seen), project.output())
+    assert "complete" in project.run("status", "shop").stdout
+
+
+def test_a_question_that_is_answered_with_yes_is_obeyed(project: Project, api: Api) -> None:
+    project.write(connector(api.url))
+    assert 0 == project.run("pull", "shop").code
+    code, shown = typed(project, b"y\n", "reset", "shop")
+    assert (0, True, b"") == (code, "items.jsonl.before-" in shown, project.output())
 
 
 # Where it prints

@@ -137,6 +137,18 @@ def test_a_terminal_shows_a_pull_with_its_waits_and_retries(tmp_path: Path, opti
     assert 2 == project.output().count(b"\n")
 
 
+@pytest.mark.parametrize("total", [2**70, 10**400], ids=["2^70", "10^400"])
+def test_a_declared_total_beyond_all_bounds_is_not_shown(tmp_path: Path, total: int) -> None:
+    project = Project(tmp_path)
+    with Api(8) as api:
+        api.misbehave = lambda asked: Reply(body={**api.page(asked)[0], "total": total})
+        project.write(connector(api.url, stream='total="total"'))
+        code, shown = looked_at(project, "pull", "shop")
+    assert (9, 8) == (code, project.output().count(b"\n"))
+    assert "page 2, 8 records" in shown
+    assert "Traceback" not in shown
+
+
 def test_a_terminal_that_goes_away_does_not_take_the_pull_with_it(tmp_path: Path) -> None:
     project, gate = Project(tmp_path), threading.Event()
     records = [record(number) for number in range(1, 21)]
