@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import io
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,18 +28,9 @@ from ..page import JSON
 from ..stream import Stream
 from ..validate import Reason, Record, Reject
 from . import disk
+from .mark import Mark
 
 _TAIL = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """How far a file is vouched for: its length, and where in it the last page begins with what CRC."""
-
-    name: str
-    length: int = 0
-    page: int = 0
-    crc: int = 0
 
 
 class JsonLines:
@@ -118,17 +108,17 @@ class JsonLines:
 
     def rejects(self) -> Iterator[bytes]:
         """The lines of the rejects file as far as it is vouched for, and of an unfinished refresh."""
-        row = disk.peek(self._state, self._stream.name)
-        while row is not None:
+        marks = self._vouched()
+        while True:
             with ExitStack() as opened:
                 try:
-                    files = [(mark, opened.enter_context(self._reading(mark))) for mark in self._vouched(row[1])]
+                    files = [opened.enter_context(self._reading(mark)) for mark in marks]
                 except StateError:
-                    before, row = row, disk.peek(self._state, self._stream.name)
-                    if row == before:
+                    before, marks = marks, self._vouched()
+                    if marks == before:
                         raise
-                    continue  # a pull has renamed or begun a file in between
-                for mark, file in files:
+                    continue  # a pull has begun or renamed a file in between
+                for mark, file in zip(marks, files, strict=True):
                     yield from self._lines(mark, file)
                 return
 
@@ -227,7 +217,8 @@ class JsonLines:
             raise self._disagree(path, f"is missing, the checkpoint vouches for {mark.length:,} bytes of it")
         descriptor = disk.open_file(path)
         try:
-            found = self._verified(mark, descriptor)
+            self._verify(mark, descriptor)
+            found = os.fstat(descriptor).st_size
             if found > mark.length:
                 self._cut(path, descriptor, mark, found)
         except BaseException:
@@ -235,18 +226,11 @@ class JsonLines:
             raise
         return descriptor
 
-    def _verified(self, mark: Mark, descriptor: int) -> int:
-        """How long a file is, once it is sure that it begins with what its mark vouches for."""
+    def _verify(self, mark: Mark, descriptor: int) -> None:
         path = self._directory / mark.name
         with disk.explained(path, "read"):
-            found = os.fstat(descriptor).st_size
-            if found < mark.length:
-                raise self._disagree(path, f"has {found:,} bytes, the checkpoint vouches for {mark.length:,}")
-            if mark.length and os.pread(descriptor, 1, mark.length - 1) != b"\n":
-                raise self._disagree(path, f"has no end of line at byte {mark.length:,}")
-            if _crc(descriptor, mark.page, mark.length) != mark.crc:
-                raise self._disagree(path, f"differs from what was written in bytes {mark.page:,} to {mark.length:,}")
-        return found
+            if broken := mark.broken(descriptor):
+                raise self._disagree(path, broken)
 
     def _cut(self, path: Path, descriptor: int, mark: Mark, found: int) -> None:
         """Cut a tail that no checkpoint vouches for; one longer than an interrupted page is kept beside."""
@@ -284,11 +268,11 @@ class JsonLines:
             except OSError:
                 os.ftruncate(descriptor, mark.length)  # works on a full disk; else the next open does it
                 raise
-        return Mark(mark.name, mark.length + len(data), mark.length, zlib.crc32(data))
+        return mark.after(data)
 
     def _publish(self, checkpoint: Checkpoint) -> None:
         """Give the files of a complete refresh their final names; safe to do again after a crash."""
-        final = {kind: Mark(name, *_rest(self._marks[kind])) for kind, name in self._finals.items()}
+        final = {kind: self._marks[kind].renamed(name) for kind, name in self._finals.items()}
         waiting = [kind for kind, mark in self._marks.items() if disk.size(self._directory / mark.name) is not None]
         for kind in self._marks:  # before either takes the place of an older one
             self._reading(self._marks[kind] if kind in waiting else final[kind]).close()
@@ -316,11 +300,16 @@ class JsonLines:
                 if path.name[len(name) + 2 :].isdecimal()
             ]
 
-    def _vouched(self, own: Mapping[str, JSON]) -> list[Mark]:
+    def _vouched(self) -> list[Mark]:
         """What of the rejects can be read: also all of the last complete output while a refresh is under way."""
-        mark, name = _marks(own)["rejects"], self._finals["rejects"]
+        row = disk.peek(self._state, self._stream.name)
+        if row is None:
+            return []
+        mark, name = _marks(row[1])["rejects"], self._finals["rejects"]
         if mark.name == name:
             return [mark]
+        if row[1].get("publish"):  # a complete refresh, whose file may have its final name already
+            return [mark if disk.size(self._directory / mark.name) is not None else mark.renamed(name)]
         length = disk.size(self._directory / name) or 0
         return [Mark(name, length, length), mark]
 
@@ -335,7 +324,7 @@ class JsonLines:
                     raise self._disagree(path, f"is missing, {mark.length:,} bytes of it are vouched for") from None
                 return io.BytesIO()
         try:
-            self._verified(mark, file.fileno())
+            self._verify(mark, file.fileno())
         except BaseException:
             file.close()
             raise
@@ -378,18 +367,3 @@ def _marks(own: Mapping[str, JSON]) -> dict[str, Mark]:
 
 def _own(marks: Mapping[str, Mark], publish: bool) -> dict[str, JSON]:
     return {**{kind: asdict(mark) for kind, mark in marks.items()}, "publish": publish}
-
-
-def _rest(mark: Mark) -> tuple[int, int, int]:
-    return mark.length, mark.page, mark.crc
-
-
-def _crc(descriptor: int, start: int, end: int) -> int:
-    value = 0
-    while start < end:
-        piece = os.pread(descriptor, min(disk.CHUNK, end - start), start)
-        if not piece:
-            break
-        value = zlib.crc32(piece, value)
-        start += len(piece)
-    return value

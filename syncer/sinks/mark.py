@@ -1,0 +1,49 @@
+"""A mark: how far a file is vouched for. Pure but for reading the file it speaks of."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from dataclasses import dataclass, replace
+
+from . import disk
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a file is vouched for: its length, and where in it the last page begins with what CRC."""
+
+    name: str
+    length: int = 0
+    page: int = 0
+    crc: int = 0
+
+    def renamed(self, name: str) -> Mark:
+        """The same of the file under its new name."""
+        return replace(self, name=name)
+
+    def after(self, data: bytes) -> Mark:
+        """The mark once a page more is in the file."""
+        return Mark(self.name, self.length + len(data), self.length, zlib.crc32(data))
+
+    def broken(self, descriptor: int) -> str:
+        """What of the open file is not as it was vouched for, in words; "" if nothing. More may follow the end."""
+        found = os.fstat(descriptor).st_size
+        if found < self.length:
+            return f"has {found:,} bytes, the checkpoint vouches for {self.length:,}"
+        if self.length and os.pread(descriptor, 1, self.length - 1) != b"\n":
+            return f"has no end of line at byte {self.length:,}"
+        if _crc(descriptor, self.page, self.length) != self.crc:
+            return f"differs from what was written in bytes {self.page:,} to {self.length:,}"
+        return ""
+
+
+def _crc(descriptor: int, start: int, end: int) -> int:
+    value = 0
+    while start < end:
+        piece = os.pread(descriptor, min(disk.CHUNK, end - start), start)
+        if not piece:
+            break
+        value = zlib.crc32(piece, value)
+        start += len(piece)
+    return value
