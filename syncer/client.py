@@ -10,42 +10,37 @@ never less than the server asked for:
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus, urlencode, urljoin, urlsplit, urlunsplit
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus, urljoin, urlsplit, urlunsplit
 
 import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
-from urllib3.exceptions import HTTPError, NameResolutionError
-from urllib3.exceptions import TimeoutError as PoolTimeout
+from urllib3.exceptions import HTTPError
 
-from . import wire
+from . import answers, wire
+from .answers import When
 from .auth import Auth, Environment, is_set, mask
 from .clock import Clock
 from .decode import DecodeError, decode, encode
 from .errors import (
-    ConfigError,
     CredentialsError,
-    FetchError,
     ProtocolError,
-    StateError,
     SyncerError,
     TransientError,
     UnavailableError,
 )
 from .events import Observer, Requested
 from .events import Retrying as Again
-from .page import JSON, Path, Request, Response
-from .rate import Pacer, exhausted, http_date, later, pause, retry_after
+from .page import JSON, Request, Response
+from .rate import Pacer, exhausted, http_date, later, limited, pause, retry_after
 
 if TYPE_CHECKING:
     from .stream import Stream
 
 Session = requests.Session
-_REDIRECTS = (301, 302, 303, 307, 308)
-_RETRYABLE = (408, 425, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529)
 _HOPS = 5
 _TELLING = 8
 _EVIDENCE = 65536
@@ -67,6 +62,7 @@ class Client:
     attempts: int = 3
     limits: wire.Limits = field(default_factory=wire.Limits)
     session: Session | None = None
+    answers: Sequence[When] = ()
 
     def __post_init__(self) -> None:
         """Open a strict session unless one is given; nothing is sent yet."""
@@ -111,7 +107,7 @@ class Client:
         )
         reason = [""]
         try:
-            return retrying(self._attempt, request, stream.records, reason, resumed)
+            return retrying(self._attempt, request, stream, reason, resumed)
         except TransientError as error:
             raise self._unavailable(error, failures) from None
 
@@ -138,7 +134,7 @@ class Client:
         clean = self.clean(request)
         if not self.same_origin(clean):
             raise ProtocolError(
-                f"the next page is on another server: {shown(clean)}",
+                f"the next page is on another server: {clean.shown}",
                 hint="credentials do not go there; is the base URL the one the API uses for itself?",
             )
         try:
@@ -186,28 +182,34 @@ class Client:
         return self.auth is not None and is_set(self.auth, self.environment)
 
     def _attempt(
-        self, request: Request, records: Path, reason: list[str], resumed: bool
+        self, request: Request, stream: Stream, reason: list[str], resumed: bool
     ) -> tuple[Response, list[JSON]]:
         try:
             asked = request
             for _ in range(_HOPS + 1):
                 answer = self._send(asked)
                 with answer:
-                    headers = {name.lower(): value for name, value in answer.headers.items()}
-                    target = self._judge(asked, answer, headers, resumed)
-                    if target is None:
-                        content = wire.read(answer, self.limits)
-                        return self._decoded(request, answer, headers, content, records)
-                asked = target
+                    if answer.status_code not in answers.REDIRECTS:
+                        return self._judged(request, answer, self._content(answer), stream, resumed)
+                    asked = self._redirected(asked, answer)
             raise ProtocolError(f"the API redirects more than {_HOPS} times")
         except TransientError as error:
             reason[0] = error.reason
             raise
         except requests.exceptions.SSLError as error:
-            raise _untrusted(error, self._host) from None
+            raise wire.untrusted(error, self._host) from None
         except (requests.RequestException, HTTPError, OSError) as error:
-            reason[0] = f"{self._host}: {_cause(error)}"
+            reason[0] = f"{self._host}: {wire.cause(error)}"
             raise TransientError(reason[0]) from None
+
+    def _content(self, answer: requests.Response) -> bytes:
+        """The body; of an answer that is no page also nothing, if it is damaged: its status says enough."""
+        if answer.status_code < 300:
+            return wire.read(answer, self.limits)
+        try:
+            return wire.read(answer, self.limits)
+        except (TransientError, ProtocolError, requests.RequestException, HTTPError, OSError):
+            return b""
 
     def _send(self, request: Request) -> requests.Response:
         if (delay := self.pacer.delay()) > self.patience:
@@ -221,7 +223,7 @@ class Client:
         )
         took = self.clock.monotonic() - began
         answer.elapsed = timedelta(seconds=took)
-        self.observe(Requested(request.method, full_url(request), answer.status_code, took))
+        self.observe(Requested(request.method, request.whole, answer.status_code, took))
         return answer
 
     def _prepared(self, request: Request) -> requests.PreparedRequest:
@@ -231,7 +233,7 @@ class Client:
             headers.setdefault("Content-Type", "application/json")
         try:
             data = encode(request.body) if request.body is not None else None
-            prepared = requests.Request(request.method, full_url(request), headers=headers, data=data).prepare()
+            prepared = requests.Request(request.method, request.whole, headers=headers, data=data).prepare()
         except (requests.RequestException, ValueError):
             raise ProtocolError("the next page has a URL that cannot be asked for") from None
         if wire.origin(prepared.url or "") != self._origin:
@@ -240,40 +242,61 @@ class Client:
             self._signing.sign(prepared, self.environment)  # type: ignore[arg-type]
         return prepared
 
-    def _judge(
-        self, request: Request, answer: requests.Response, headers: Mapping[str, str], resumed: bool
-    ) -> Request | None:
-        """None for an answer to read, another request for a redirect; everything else is raised."""
+    def _judged(
+        self, request: Request, answer: requests.Response, content: bytes, stream: Stream, resumed: bool
+    ) -> tuple[Response, list[JSON]]:
+        """The page in an answer; everything else that it may be is raised."""
         status = answer.status_code
+        headers = {name.lower(): value for name, value in answer.headers.items()}
         date = http_date(headers.get("date", "")) or self.clock.now()
-        spent = exhausted(headers, date)
-        asked = retry_after(headers, date)
-        if status == 200:
-            if spent:
-                self.pacer.hold(spent, "quota spent")
-            return None
-        limited = status in (429, 420) or (status == 503 and asked is not None)
-        if status == 403:
-            limited = asked is not None or spent is not None or _mentions_limit(wire.read(answer, self.limits))
-        name = f"{status} {http.client.responses.get(status, '')}".strip()
-        if limited:
-            raise TransientError(f"limit ({name})", wait=max(asked or 0.0, spent or 0.0), limited=True)
-        if status in _RETRYABLE:
-            raise TransientError(f"server answered {name}", wait=asked or 0.0)
-        if status in _REDIRECTS:
-            return self._redirected(request, answer, headers)
-        if status in (401, 403, 407):
-            raise self._refused(name)
-        error = _unwelcome(request, status, name, resumed)
-        error.evidence = self._evidence(wire.read(answer, self.limits))
-        raise error
-
-    def _redirected(self, request: Request, answer: requests.Response, headers: Mapping[str, str]) -> Request:
+        broken: DecodeError | None = None
+        body, records = None, list[JSON]()
         try:
-            target = request.at(urljoin(answer.url, headers.get("location", "")))
+            body, records = decode(content, stream.records)
+        except DecodeError as error:
+            broken, body = error, error.body
+        meaning = answers.meaning(
+            (*stream.answers, *self.answers),
+            status,
+            headers,
+            body,
+            limited=(broken is not None or status != answers.PAGE) and limited(status, headers, content, date),
+            resumed=resumed,
+        )
+        name = f"{status} {http.client.responses.get(status, '')}".strip()
+        asked, spent = retry_after(headers, date), exhausted(headers, date)
+        if meaning == "limit":
+            raise TransientError(f"limit ({name})", wait=max(asked or 0.0, spent or 0.0), limited=True)
+        if meaning == "retry":
+            raise TransientError(f"server answered {name}", wait=asked or 0.0)
+        if spent and meaning in ("page", "empty"):
+            self.pacer.hold(spent, "quota spent")
+        read = date - answer.elapsed - _RESOLUTION
+        if meaning == "empty":
+            return Response(request, answer.url, status, headers, None, read, over=True), []
+        if meaning != "page":
+            fault = self._refused(name) if meaning == "refused" else answers.unwelcome(request, name, meaning)
+            fault.evidence = self._evidence(content)
+            raise fault
+        if broken is not None:
+            raise self._unreadable(broken, headers, content)
+        return Response(request, answer.url, status, headers, body, read), records
+
+    def _unreadable(self, broken: DecodeError, headers: Mapping[str, str], content: bytes) -> Exception:
+        """The error for an answer without records: one that another attempt may mend if it was damaged on the way."""
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        evidence, said = self._evidence(content), mask(str(broken).encode(), self._telling()).decode()
+        if broken.damaged and ("json" in kind or not kind):
+            return TransientError(said, evidence=evidence)
+        return answers.unreadable(f"{said} but {kind}" if broken.damaged and kind.isprintable() else said, evidence)
+
+    def _redirected(self, request: Request, answer: requests.Response) -> Request:
+        location = answer.headers.get("Location", "")
+        try:
+            target = request.at(urljoin(answer.url, location))
         except ValueError:
             raise ProtocolError("the API redirects to something that is not a URL") from None
-        if not headers.get("location") or not self.same_origin(target):
+        if not location or not self.same_origin(target):
             raise ProtocolError("the API redirects to another server; credentials do not go there")
         if request.method != "GET" and answer.status_code not in (307, 308):
             raise ProtocolError("the API redirects a POST in a way that would turn it into a GET")
@@ -286,25 +309,9 @@ class Client:
         hint = f"check {variables}: is it right, and does it allow this?" if variables else "this API wants credentials"
         return CredentialsError(f"the API answered {name}", hint=hint)
 
-    def _decoded(
-        self, request: Request, answer: requests.Response, headers: Mapping[str, str], content: bytes, records: Path
-    ) -> tuple[Response, list[JSON]]:
-        try:
-            body, found = decode(content, records)
-        except DecodeError as error:
-            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            evidence, said = self._evidence(content), mask(str(error).encode(), self._telling()).decode()
-            if error.damaged and ("json" in kind or not kind):
-                raise TransientError(said, evidence=evidence) from None
-            raise _unreadable(
-                f"{said} but {kind}" if error.damaged and kind.isprintable() else said, evidence
-            ) from None
-        date = (http_date(headers.get("date", "")) or self.clock.now()) - answer.elapsed - _RESOLUTION
-        return Response(request, answer.url, answer.status_code, headers, body, date), found
-
     def _unavailable(self, error: TransientError, failures: int) -> SyncerError:
         if error.evidence is not None:
-            return _unreadable(error.reason, error.evidence)
+            return answers.unreadable(error.reason, error.evidence)
         if error.limited or error.wait > self.patience:
             back = later(self.clock, error.wait)
             at = f"{back:%Y-%m-%d %H:%M:%S} UTC" if back.year < 9999 else "the end of time"
@@ -317,29 +324,6 @@ class Client:
         return UnavailableError(f"{error.reason}{tries}", hint="run the same command again later: it goes on from here")
 
 
-def full_url(request: Request) -> str:
-    """The URL as it is sent, parameters included, secrets not."""
-    pairs = [(name, _text(item)) for name, value in request.params.items() for item in _items(value)]
-    if not pairs:
-        return request.url
-    return f"{request.url}{'&' if '?' in request.url else '?'}{urlencode(pairs)}"
-
-
-def shown(request: Request) -> str:
-    """The URL as a person may see it: without its query."""
-    return request.url.partition("?")[0]
-
-
-def _items(value: Any) -> Iterable[Any]:
-    if value is None:
-        return ()
-    return value if isinstance(value, list | tuple) else (value,)
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _error(state: RetryCallState) -> TransientError:
     error = state.outcome.exception() if state.outcome else None
     return error if isinstance(error, TransientError) else TransientError("no answer")
@@ -349,60 +333,3 @@ def _wait(state: RetryCallState) -> float:
     error = _error(state)
     floor = 2.0 ** min(6, state.attempt_number - 1) if error.limited and not error.wait else error.wait
     return max(_BACKOFF(state), floor, 1.0 if error.limited else 0.0)
-
-
-def _mentions_limit(content: bytes) -> bool:
-    """GitHub's secondary limit and Google's rateLimitExceeded are 403s that say so only in their body."""
-    text = content[:_EVIDENCE].lower()
-    return any(word in text for word in (b"rate limit", b"ratelimit", b"too many requests"))
-
-
-def _cause(error: Exception) -> str:
-    """What a failed attempt ran into, in our own words: the libraries' messages hold URLs."""
-    seen: BaseException | None = error
-    chain: list[BaseException] = []
-    while seen is not None and len(chain) < 10:
-        chain.append(seen)
-        inner = next((a for a in seen.args if isinstance(a, BaseException)), None)
-        seen = getattr(seen, "reason", None) if isinstance(getattr(seen, "reason", None), BaseException) else inner
-    for link in chain:
-        if isinstance(link, wire.BrokenAnswerError):
-            return str(link)
-        if isinstance(link, NameResolutionError):
-            return "the host name cannot be resolved"
-    if any(isinstance(link, ConnectionRefusedError) or "refused" in str(link) for link in chain):
-        return "the connection was refused"
-    if any(isinstance(link, requests.Timeout | TimeoutError | PoolTimeout) for link in chain):
-        return "the server did not answer in time"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in repr(error):
-        return "the answer was cut short"
-    return "the connection broke"
-
-
-def _unreadable(message: str, evidence: bytes) -> ProtocolError:
-    return ProtocolError(message, hint="is this the API, and is `records` right?", evidence=evidence)
-
-
-def _untrusted(error: Exception, host: str) -> FetchError:
-    if "CERTIFICATE" not in repr(error).upper():
-        return FetchError(f"{host} does not answer in TLS", hint="is it http:// rather than https://?")
-    return FetchError(
-        f"the certificate of {host} cannot be trusted",
-        hint="is the host right, and the clock of this machine? a wrong date makes every certificate invalid",
-    )
-
-
-def _unwelcome(request: Request, status: int, name: str, resumed: bool) -> SyncerError:
-    place = shown(request)
-    if resumed and status in (400, 404, 410, 416, 422):
-        return StateError(
-            f"the API answered {name} to the saved position: it has expired, or the stream has changed",
-            hint="to begin this stream anew, add --restart",
-        )
-    if status in (400, 404, 405, 410, 414, 422):
-        return ConfigError(
-            f"the API answered {name} for {place}", hint="check the path and the settings given by --set"
-        )
-    if status < 300:
-        return ProtocolError(f"the API answered {name}, which is not a page")
-    return FetchError(f"the API answered {name} for {place}", hint="run the same command again later")

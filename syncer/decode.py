@@ -31,8 +31,9 @@ DEPTH = 200
 class DecodeError(ValueError):
     """The bytes are not one JSON document, or hold no list where the records should be."""
 
-    def __init__(self, message: str, *, damaged: bool) -> None:
+    def __init__(self, message: str, *, damaged: bool, body: JSON = None) -> None:
         super().__init__(message)
+        self.body = body
         self.damaged = damaged
         """Whether the bytes look cut or mangled on the way, so that asking again may help."""
 
@@ -76,7 +77,7 @@ def _decoded(content: bytes, records: Path) -> tuple[JSON, list[JSON]]:
     found = dig(body, records)
     if not isinstance(found, list):
         where = f"at {'.'.join(map(str, steps(records)))!r}" if steps(records) else "at its top"
-        raise DecodeError(f"the answer holds no list of records {where}; {_shape(body)}", damaged=False)
+        raise DecodeError(f"the answer holds no list of records {where}; {_shape(body)}", damaged=False, body=body)
     return body, found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from .client import Client, full_url, shown
+from .client import Client
 from .decode import Unparsable, encode, text_of
 from .errors import ProtocolError
 from .page import JSON, MISSING, Page, Request, Response, digest
@@ -39,14 +39,14 @@ def pages(
         request = saved.under(client.base_url)
         if (mark := saved.digest()) in asked:
             raise ProtocolError(
-                f"page {number} names a next page that was read before: {shown(request)}",
+                f"page {number} names a next page that was read before: {request.shown}",
                 hint="the API sends this stream in circles; if it has changed since, add --restart",
             )
         asked.add(mark)
         response, records = client.fetch(request, stream, resumed=resumed)
         number, resumed = number + 1, True
         try:
-            following = stream.pagination.after(response, records)
+            following = None if response.over else stream.pagination.after(response, records)
             if following is not None:
                 following = client.handed(following)
         except ProtocolError as error:
@@ -67,7 +67,7 @@ def pages(
         yield Page(
             number=number,
             request=saved,
-            asked=f"{request.method} {full_url(request)}",
+            asked=f"{request.method} {request.whole}",
             records=records,
             next=following.below(client.base_url) if following else None,
             total=_total(stream, response),

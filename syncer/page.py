@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import parse_qsl, unquote_plus, urlencode
 
 JSON = Any
 """A decoded JSON value. Numbers with a fraction or exponent are Decimals, integers are exact."""
@@ -125,9 +125,32 @@ class Request:
         """A request from its saved form; KeyError or TypeError if it is not one."""
         return Request(**saved)
 
+    @property
+    def shown(self) -> str:
+        """The URL as a person may see it: without its query."""
+        return self.url.partition("?")[0]
+
+    @property
+    def whole(self) -> str:
+        """The URL as it is sent, parameters included, secrets not."""
+        pairs = [(name, _text(item)) for name, value in self.params.items() for item in _items(value)]
+        if not pairs:
+            return self.url
+        return f"{self.url}{'&' if '?' in self.url else '?'}{urlencode(pairs)}"
+
     def digest(self) -> str:
         """A fingerprint by which a loop of requests is noticed."""
         return digest(repr(sorted(self.to_json().items(), key=str)).encode("utf-8", "surrogatepass"))
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +164,8 @@ class Response:
     body: JSON
     date: datetime
     """The latest moment at which the server may have begun to read the page, by its own clock if it tells the time."""
+    over: bool = False
+    """Whether no page follows, whatever the pagination finds."""
 
     def at(self, place: Place) -> JSON:
         """The value at a place in the body or headers, or MISSING."""

@@ -96,6 +96,7 @@ def pull(
             clock,
             patience=options.patience,
             session=session,
+            answers=connector.answers,
         )
         try:
             for stream in streams:

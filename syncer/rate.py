@@ -142,6 +142,19 @@ def exhausted(headers: Mapping[str, str], date: datetime) -> float | None:
     return None
 
 
+def limited(status: int, headers: Mapping[str, str], content: bytes, date: datetime) -> bool:
+    """Whether an answer that is no page speaks of a limit: a 503 that names a time, a 403 that is one.
+
+    GitHub's secondary limit and Google's rateLimitExceeded are 403s that say so only in their body.
+    """
+    named = retry_after(headers, date) is not None
+    if status != 403:
+        return status == 503 and named
+    text = content[:65536].lower()
+    words = (b"rate limit", b"ratelimit", b"too many requests")
+    return named or exhausted(headers, date) is not None or any(word in text for word in words)
+
+
 def http_date(value: str) -> datetime | None:
     """The moment an HTTP date names (RFC 9110, section 5.6.7), or None if it is not one."""
     if not re.match(r"[A-Z][a-z]+,? ", value):

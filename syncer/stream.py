@@ -14,6 +14,7 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import quote, urlsplit
 
+from .answers import When
 from .auth import Auth
 from .errors import ConfigError
 from .page import JSON, Path, Place, Request, digest
@@ -39,9 +40,11 @@ class Stream:
 
     `unknown` says what becomes of fields that the model does not name: `drop` leaves them out of the
     output, `keep` writes them too, `reject` rejects the record. They are counted by name in any case.
-    `max_rejects` is the budget (`"100"` or `"2%"`) unless the user names one. `max_empty_pages` empty
-    pages in a row end the run as an endless loop, and so does the same page twice in a row unless
-    `may_repeat`. Raise `version` when records change meaning without a change of the model.
+    `answers` are rules for what this API's answers mean where that differs from the rest; those of the
+    stream count before those of its connector. `max_rejects` is the budget (`"100"` or `"2%"`) unless the
+    user names one. `max_empty_pages` empty pages in a row end the run as an endless loop, and so does the
+    same page twice in a row unless `may_repeat`. Raise `version` when records change meaning without a
+    change of the model.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Stream:
     max_rejects: str | None = None
     max_empty_pages: int = 10
     may_repeat: bool = False
+    answers: tuple[When, ...] = ()
     version: int = 1
 
     def __post_init__(self) -> None:
@@ -117,6 +121,7 @@ class Connector:
     rate: Rate | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    answers: tuple[When, ...] = ()
     server: Callable[[], AbstractContextManager[str]] | None = None
 
     def __post_init__(self) -> None:

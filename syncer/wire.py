@@ -22,11 +22,12 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.exceptions import HTTPError, LocationParseError, NameResolutionError
+from urllib3.exceptions import TimeoutError as PoolTimeout
 from urllib3.response import HTTPResponse
 from urllib3.util import parse_url
 
-from .errors import ProtocolError, TransientError
+from .errors import FetchError, ProtocolError, TransientError
 
 _CHUNK = 65536
 _HEAD = 262144
@@ -94,6 +95,38 @@ def origin(url: str) -> tuple[str, str, int]:
     if parts.auth is not None:
         raise ProtocolError("the URL holds a user name")
     return scheme, parts.host.lower().rstrip("."), parts.port or (443 if scheme == "https" else 80)
+
+
+def cause(error: Exception) -> str:
+    """What a failed attempt ran into, in our own words: the libraries' messages hold URLs."""
+    seen: BaseException | None = error
+    chain: list[BaseException] = []
+    while seen is not None and len(chain) < 10:
+        chain.append(seen)
+        inner = next((a for a in seen.args if isinstance(a, BaseException)), None)
+        seen = getattr(seen, "reason", None) if isinstance(getattr(seen, "reason", None), BaseException) else inner
+    for link in chain:
+        if isinstance(link, BrokenAnswerError):
+            return str(link)
+        if isinstance(link, NameResolutionError):
+            return "the host name cannot be resolved"
+    if any(isinstance(link, ConnectionRefusedError) or "refused" in str(link) for link in chain):
+        return "the connection was refused"
+    if any(isinstance(link, requests.Timeout | TimeoutError | PoolTimeout) for link in chain):
+        return "the server did not answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in repr(error):
+        return "the answer was cut short"
+    return "the connection broke"
+
+
+def untrusted(error: Exception, host: str) -> FetchError:
+    """The error for a server that cannot be spoken to in TLS."""
+    if "CERTIFICATE" not in repr(error).upper():
+        return FetchError(f"{host} does not answer in TLS", hint="is it http:// rather than https://?")
+    return FetchError(
+        f"the certificate of {host} cannot be trusted",
+        hint="is the host right, and the clock of this machine? a wrong date makes every certificate invalid",
+    )
 
 
 def _inflate(data: bytes, limit: int) -> bytes:
