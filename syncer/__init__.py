@@ -2,7 +2,7 @@
 
 The modules, in the order a record travels, which is also the order they may import one another in:
 errors, clock, events, page, answers, auth, rate, pagination, stream, fields — what a connector is made of;
-decode, wire, client, fetch, validate, checkpoint, sinks, terminal, report, pull, check, config,
+decode, wire, retry, client, fetch, validate, checkpoint, sinks, terminal, report, pull, check, config,
 progress, overview, cli — what happens to it. The names below are all that a connector's author needs.
 """
 

@@ -1,10 +1,6 @@
 """One page over the wire: paced, signed, sent, judged and, where that may help, asked for again.
 
-The only layer that retries. A failure gets `attempts` tries; a limit (429, 503 with Retry-After, a 403
-that is one) is waited for as long as the user's patience lasts. The wait is full jitter, capped, and
-never less than the server asked for:
-
-    wait = max(random between 0 and min(60, 0.5 × 2ⁿ), Retry-After)
+The only layer that retries: how often and after how long is said in `retry`.
 """
 
 from __future__ import annotations
@@ -17,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus, urljoin, urlsplit, urlunsplit
 
 import requests
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from urllib3.exceptions import HTTPError
 
 from . import answers, wire
@@ -36,6 +32,7 @@ from .events import Observer, Requested
 from .events import Retrying as Again
 from .page import JSON, Request, Response
 from .rate import Pacer, exhausted, http_date, later, limited, pause, retry_after
+from .retry import Allowance, Tries, failure
 
 if TYPE_CHECKING:
     from .stream import Stream
@@ -45,7 +42,6 @@ _HOPS = 5
 _TELLING = 8
 _EVIDENCE = 65536
 _RESOLUTION = timedelta(seconds=1)  # of a Date header
-_BACKOFF = wait_random_exponential(multiplier=0.5, max=60)
 
 
 @dataclass
@@ -59,6 +55,7 @@ class Client:
     pacer: Pacer
     clock: Clock
     patience: float = 900.0
+    outage: float = 0.0
     attempts: int = 3
     limits: wire.Limits = field(default_factory=wire.Limits)
     session: Session | None = None
@@ -67,6 +64,7 @@ class Client:
     def __post_init__(self) -> None:
         """Open a strict session unless one is given; nothing is sent yet."""
         self._session = self.session or wire.session(self.limits)
+        self._allowance = Allowance()
         self._origin = wire.origin(self.base_url)
         self._host = urlsplit(self.base_url).netloc
         self._signing = self.auth if self.auth and not (self.auth.optional and not self._has_secrets()) else None
@@ -87,29 +85,24 @@ class Client:
         the secrets, ProtocolError when the answer cannot be trusted, StoppedError when a signal ends a
         wait; and for a request the API refuses, ConfigError if it opened the run, else StateError.
         """
-        failures = 0
-
-        def give_up(state: RetryCallState) -> bool:
-            nonlocal failures
-            failures += not _error(state).limited
-            return failures >= self.attempts or state.idle_for + state.upcoming_sleep > self.patience
+        tries = Tries(self._allowance, self.attempts, self.patience, self.outage)
+        reason = [""]
 
         def tell(state: RetryCallState) -> None:
-            self.observe(Again(_error(state).reason, state.attempt_number + 1))
+            self.observe(Again(failure(state).reason, state.attempt_number + 1))
 
         retrying = Retrying(
             retry=retry_if_exception_type(TransientError),
-            wait=_wait,
-            stop=give_up,
+            wait=tries.wait,
+            stop=tries.stop,
             before_sleep=tell,
-            sleep=lambda seconds: pause(self.clock, self.observe, seconds, reason[0]),
+            sleep=lambda seconds: pause(self.clock, self.observe, seconds, tries.why(reason[0])),
             reraise=True,
         )
-        reason = [""]
         try:
             return retrying(self._attempt, request, stream, reason, resumed)
         except TransientError as error:
-            raise self._unavailable(error, failures) from None
+            raise self._unavailable(error, tries.failures) from None
 
     def same_origin(self, request: Request) -> bool:
         """Whether a request stays with the API it was handed out by: scheme, host and port as they will be used."""
@@ -216,6 +209,7 @@ class Client:
             raise self._unavailable(TransientError("the limit is spent", wait=delay, limited=True), 0)
         prepared = self._prepared(request)
         self.pacer.acquire()
+        self._allowance.requests += 1
         began = self.clock.monotonic()
         # Not session.send: it reads and inflates the body of every redirect, also when told not to follow it.
         answer = self._session.get_adapter(prepared.url or "").send(
@@ -321,15 +315,7 @@ class Client:
                 hint=f"run the same command {when}, or give --patience",
             )
         tries = f" ({failures} attempts)" if failures > 1 else ""
-        return UnavailableError(f"{error.reason}{tries}", hint="run the same command again later: it goes on from here")
-
-
-def _error(state: RetryCallState) -> TransientError:
-    error = state.outcome.exception() if state.outcome else None
-    return error if isinstance(error, TransientError) else TransientError("no answer")
-
-
-def _wait(state: RetryCallState) -> float:
-    error = _error(state)
-    floor = 2.0 ** min(6, state.attempt_number - 1) if error.limited and not error.wait else error.wait
-    return max(_BACKOFF(state), floor, 1.0 if error.limited else 0.0)
+        return UnavailableError(
+            f"{error.reason}{tries}",
+            hint="run the same command again later: it goes on from here; --patience 6h waits for the API to come back",
+        )

@@ -53,6 +53,7 @@ class Options:
     max_pages: int | None = None
     max_rejects: str | None = None
     patience: float = 900.0
+    outage: float = 0.0
 
     @property
     def flags(self) -> str:
@@ -95,6 +96,7 @@ def pull(
             pacer,
             clock,
             patience=options.patience,
+            outage=options.outage,
             session=session,
             answers=connector.answers,
         )

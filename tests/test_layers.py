@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 CONNECTORS = sorted((ROOT / "connectors").glob("*.py"))
 DOORS = {
     "requests": {"client", "wire"},
-    "tenacity": {"client"},
+    "tenacity": {"client", "retry"},
     "typer": {"cli"},
     "rich": {"progress"},
     "dotenv": {"config"},

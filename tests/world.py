@@ -141,7 +141,7 @@ def stopped_clock(stop: Stop | None = None) -> Clock:
     def sleep(seconds: float) -> None:
         elapsed[0] += seconds
 
-    return Clock(now=lambda: BEGAN, monotonic=lambda: elapsed[0], sleep=sleep, stop=stop or Stop())
+    return Clock(now=lambda: BEGAN, monotonic=lambda: elapsed[0], sleep=sleep, stop=Stop() if stop is None else stop)
 
 
 def run(out: Path, source: Stream, sink: str, api: BaseAdapter | None = None, **options: Any) -> Report:
@@ -150,7 +150,8 @@ def run(out: Path, source: Stream, sink: str, api: BaseAdapter | None = None, **
     session.mount("https://", api or Api())
     connector = Connector(name="shop", base_url=BASE, streams=(source,), rate=Rate(1000))
     clock = options.pop("clock", None) or stopped_clock()
-    return pull(connector, [source], Options(out, sink, **options), {}, clock, lambda event: None, session)
+    observe = options.pop("observe", None) or (lambda event: None)
+    return pull(connector, [source], Options(out, sink, **options), {}, clock, observe, session)
 
 
 def tree(out: Path, sink: str) -> dict[str, Any]:
