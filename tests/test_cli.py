@@ -354,7 +354,7 @@ def test_a_sample_of_the_rejects_is_three_lines_of_a_terminal_at_most(project: P
     assert all(len(line) <= 80 for line in [*shown[: at + 1], *shown[at + 2 :]])
 
 
-@pytest.mark.parametrize("command", ["status", "rejects", "rejects --all", "reset --yes"])
+@pytest.mark.parametrize("command", ["status", "rejects", "rejects --all", "reset --yes", "reset --yes --sink sqlite"])
 def test_looking_at_what_was_never_pulled_says_so_and_makes_nothing(project: Project, command: str) -> None:
     project.write(connector("http://h"))
     done = project.run(*command.split(), "shop", "--out", "nowhere")

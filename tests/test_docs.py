@@ -10,14 +10,20 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from pydantic import ValidationError
 
 import syncer
 from syncer import errors
 from syncer.config import catalogue, connector, load
+from syncer.decode import decode, encode
 from syncer.pull import variable
+from tests.api import Api, Reply
+from tests.api import connector as written
+from tests.command import CLEAN, Project
 from tests.fixtures_store import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -36,6 +42,13 @@ def block(text: str, name: str) -> str:
     found = re.search(rf"<!-- test: {re.escape(name)} -->\n```\w*\n(.*?)```", text, re.DOTALL)
     assert found, f"no block called {name}"
     return found.group(1)
+
+
+def ran(code: str) -> dict[str, Any]:
+    """The names that a block of Python defines, run like a file of its own."""
+    names: dict[str, Any] = {}
+    exec(compile(code, "block", "exec", dont_inherit=True), names)
+    return names
 
 
 def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -127,19 +140,124 @@ def _timeless(line: str) -> str:
 
 
 def test_the_incremental_stream_of_the_authors_guide_is_valid() -> None:
-    names: dict[str, object] = {}
-    exec(block(AUTHORS, "incremental stream"), names)
+    names = ran(block(AUTHORS, "incremental stream"))
 
     assert isinstance(names["issues"], syncer.Stream)
     assert names["issues"].incremental
 
 
+@pytest.mark.parametrize("unknown", ["keep", "drop", "reject"])
+def test_unknown_fields_end_as_the_authors_guide_says(tmp_path: Path, unknown: str) -> None:
+    project = Project(tmp_path)
+    sent, kept, dropped, *rejected = re.findall(r"`([{]\"sku.*?})`|`(\w+: unknown_field)`", AUTHORS)
+    with Api() as api:
+        api.misbehave = lambda asked: Reply(body={"items": [json.loads(sent[0])]})
+        code = block(AUTHORS, "unknown").replace('"keep"', f'"{unknown}"') + "\n\nfrom syncer import Connector\n"
+        project.write(f'{code}connector = Connector(name="shop", base_url="{api.url}", streams=(products,))\n')
+        done = project.run("pull", "shop", "--max-rejects", "1", "--json").json()["streams"][0]
+    expected = {"keep": kept[0] + "\n", "drop": dropped[0] + "\n", "reject": ""}
+    assert expected[unknown] == project.output("products").decode()
+    causes = {"; ".join(cause for _, cause in rejected): 1} if unknown == "reject" else {}
+    assert causes == done["rejected_by_cause"]
+
+
+def test_a_validator_of_a_model_runs_after_its_fields_as_the_authors_guide_says() -> None:
+    """The same validator before or around the fields refuses every date."""
+    sent = '{"begins": "2026-01-01T10:00:00Z", "ends": "2026-01-01T11:00:00Z"}'
+    booking = ran(block(AUTHORS, "validator"))["Booking"]
+    booking.model_validate_json(sent, strict=True)
+    with pytest.raises(ValidationError, match="should end after it begins"):
+        booking.model_validate_json(sent.replace("11:", "09:"), strict=True)
+    head = block(AUTHORS, "validator").partition("    @model_validator")[0]
+    for mode, rest in [("before", "value): return value"), ("wrap", "value, inner): return inner(value)")]:
+        booking = ran(f'{head}    @model_validator(mode="{mode}")\n    @classmethod\n    def same(cls, {rest}\n')[
+            "Booking"
+        ]
+        with pytest.raises(ValidationError, match="valid datetime"):
+            booking.model_validate_json(sent, strict=True)
+
+
+def test_the_eleventh_empty_page_is_the_one_that_ends_a_pull() -> None:
+    names = ran(block(AUTHORS, "unknown"))
+    assert "eleventh empty page" in AUTHORS
+    assert f"`max_empty_pages={names['products'].max_empty_pages}`" in AUTHORS
+    assert 10 == names["products"].max_empty_pages
+
+
+def test_numbers_change_their_spelling_only_as_the_readme_says() -> None:
+    (line,) = [line for line in README.splitlines() if line.startswith("- **What is written")]
+    pairs = re.findall(r"`(\S+)` becomes `(\S+)`", line)
+    assert ["-0", "1e5"] == [sent for sent, _ in pairs]
+    for sent, expected in [
+        *pairs,
+        ("1.10", "1.10"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+    ]:
+        (value,) = decode(f"[{sent}]".encode(), "")[1]
+        assert expected == encode(value).decode()
+
+
+def test_the_last_line_of_each_key_is_kept_as_the_reference_does_it(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "shop"
+    folder.mkdir(parents=True)
+    lines = [
+        '{"order_id":1,"total":1.10}',
+        '{"order_id":2,"total":0.1000000000000000055}',
+        '{"order_id":1,"note":"\u2028"}',
+    ]
+    (folder / "orders.jsonl").write_bytes("".join(f"{line}\n" for line in lines).encode())
+    code = block(REFERENCE, "last of each key")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=True)
+    assert f"{lines[2]}\n{lines[1]}\n" == done.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    ("reply", "mailed"),
+    [
+        (None, ""),
+        (Reply(429, {"Retry-After": "90000"}), ""),
+        (Reply(401), "error: shop/items: the API answered 401"),
+    ],
+    ids=["complete", "again later", "refused"],
+)
+def test_the_cron_line_of_the_readme_speaks_only_when_a_person_is_needed(
+    tmp_path: Path, reply: Reply | None, mailed: str
+) -> None:
+    schedule, line = re.match(r"((?:\S+ ){5}) (.*)", block(README, "cron")).groups()  # type: ignore[union-attr]
+    assert "7 * * * * " == schedule
+    assert "%" not in line  # cron would make a new line of it
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "shop").mkdir()
+    program = tmp_path / "bin" / "syncer"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m syncer "$@"\n')
+    program.chmod(0o700)
+    with Api() as api:
+        api.misbehave = lambda asked: reply
+        Project(tmp_path / "shop").write(written(api.url))
+        path = {"PATH": f"{program.parent}:{CLEAN['PATH']}"}
+        done = subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, env=CLEAN | path, capture_output=True, text=True)
+    assert (bool(mailed), "") == (bool(done.stdout), done.stderr)
+    assert done.stdout.startswith(mailed)
+
+
+def test_every_code_is_fine_mends_itself_was_stopped_or_needs_a_person() -> None:
+    (line,) = [line for line in README.splitlines() if line.startswith("0 is fine")]
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.SyncerError)]
+    assert {0, 130, 143} | {kind.exit_code for kind in kinds} == set(map(int, re.findall(r"\d+", line)))
+
+
+def test_the_words_of_the_design_are_explained_in_the_reference() -> None:
+    words = re.findall(r"^\| ([a-z ]+) \|", REFERENCE.partition("## Words")[2].partition("\n## ")[0], re.MULTILINE)
+    wanted = {"run", "page", "generation", "checkpoint", "bookmark", "cursor", "reject budget"}
+    assert set() == wanted - set(words)
+
+
 def test_every_declaration_in_the_authors_tables_is_valid() -> None:
-    written = re.findall(r"\| `((?:Link|Next|Last|Page|Offset|Single|Bearer|Basic|Api)\w*\(.*?\))`", AUTHORS)
+    declared = re.findall(r"\| `((?:Link|Next|Last|Page|Offset|Single|Bearer|Basic|Api|When)\w*\(.*?\))`", AUTHORS)
     names = {name: getattr(syncer, name) for name in syncer.__all__}
 
-    assert len(written) >= 17
-    for text in written:
+    assert len(declared) >= 20
+    for text in declared:
         eval(text, names)
 
 
