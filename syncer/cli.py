@@ -57,8 +57,12 @@ def pull(
         str | None, typer.Option(metavar="N|N%", help="Stop when a run has more rejects than this.")
     ] = None,
     patience: Annotated[
-        str, typer.Option(metavar="TIME", help="How long to wait for a limit or a retry: 30s, 15m, 6h.")
-    ] = "15m",
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="How long to wait for a limit, and for an API that is away: 30s, 6h. Without it 15m, and not at all.",
+        ),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Pull everything anew; replaces the output.")] = False,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Go on although the connector or its settings changed.")
@@ -86,7 +90,8 @@ def pull(
         accept_changes=accept_changes,
         max_pages=max_pages,
         max_rejects=max_rejects,
-        patience=seconds(patience),
+        patience=seconds(patience or "15m"),
+        outage=seconds(patience or "0s"),
     )
     if restart and not yes:
         names = ", ".join(stream.name for stream in chosen)
