@@ -88,7 +88,7 @@ def _content(records: list[JSON]) -> str:
     lines = []
     for record in records:
         try:
-            lines.append(encode(record) if not isinstance(record, Unparsable) else record.text.encode())
+            lines.append(encode(record, ordered=True) if not isinstance(record, Unparsable) else record.text.encode())
         except (ValueError, RecursionError):
             lines.append(repr(record)[:1000].encode("utf-8", "backslashreplace") or text_of(record).encode())
     return digest(b"\n".join(lines)) if lines else ""

@@ -1,7 +1,7 @@
 """From a Page to records and rejects. The only place where a ValidationError is caught.
 
 The model decides whether a record is accepted and which of its fields are written; how they are written
-is the API's own JSON, digit for digit (D3). Validation is strict and happens on JSON bytes: `"12"` is
+is the API's own JSON, no digit lost (D3). Validation is strict and happens on JSON bytes: `"12"` is
 no integer, an ISO date is a date.
 
 A reject is one line of JSON, enough to try again without the network:
