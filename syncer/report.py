@@ -185,7 +185,9 @@ class Report:
         for stream in self.streams:
             rows += [(f"  {n:>7,}", stream.stream, one_line(cause)) for cause, n in stream.causes.most_common(SHOWN)]
             if others := stream.causes.most_common()[SHOWN:]:
-                rows.append((f"  {sum(n for _, n in others):>7,}", stream.stream, f"… {counted(len(others), 'more cause')}"))
+                rows.append(
+                    (f"  {sum(n for _, n in others):>7,}", stream.stream, f"… {counted(len(others), 'more cause')}")
+                )
         return "rejected in this pull, by cause\n" + aligned(rows) if rows else ""
 
     def _unknown(self) -> str:
