@@ -78,6 +78,7 @@ def pull(
     come before anything is fetched or written. `session` stands in for the strict one in tests.
     """
     settings = ready(connector, streams, options.settings or {}, environment)
+    targets = [sink(options.sink, options.out, connector.name, stream) for stream in streams]
     given = "".join(f" --set {quote(f'{name}={value}')}" for name, value in (options.settings or {}).items())
     report = Report(connector.name, options.sink, clock.stamp(), options.flags, given)
     began = clock.monotonic()
@@ -101,8 +102,7 @@ def pull(
             answers=connector.answers,
         )
         try:
-            for stream in streams:
-                target = sink(options.sink, options.out, connector.name, stream)
+            for stream, target in zip(streams, targets, strict=True):
                 done = StreamReport(stream.name, target.places())
                 report.streams.append(done)
                 _guarded(connector, stream, settings, client, target, clock, watch, options, done)

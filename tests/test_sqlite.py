@@ -37,6 +37,7 @@ from syncer.errors import ConfigError
 from syncer.report import Report
 from syncer.sinks import sink
 from syncer.sinks.columns import columns
+from tests import world
 from tests.world import answer, run
 
 
@@ -685,3 +686,15 @@ def test_moments_stay_the_text_they_came_as(tmp_path: Path) -> None:
     pulled(tmp_path, stream(model), [{"id": 1, "at": "2026-01-31T12:00:00.10+02:00"}])
 
     assert [("2026-01-31T12:00:00.10+02:00",)] == query(tmp_path, "SELECT at FROM items")
+
+
+def test_two_resets_in_one_second_keep_both_outputs(tmp_path: Path) -> None:
+    source, stamp = world.stream("token"), "20260131T120000Z"
+    for _ in range(2):
+        run(tmp_path, source, "sqlite")
+        assert sink("sqlite", tmp_path, "shop", source).set_aside(stamp)
+    with closing(sqlite3.connect(tmp_path / "shop" / "shop.db")) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'items%'")]
+        rejects = connection.execute("SELECT stream, count(*) FROM syncer_rejects GROUP BY stream").fetchall()
+    expected = [f"items.before-{stamp}", f"items.before-{stamp}-2"]
+    assert (expected, [(name, 2) for name in expected]) == (sorted(names), rejects)

@@ -14,6 +14,7 @@ indexes and triggers on the table are made again.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -170,6 +171,9 @@ class SQLite:
         execute = self._connection.execute
         execute(_REJECTS)
         names = []
+        taken = execute("SELECT name FROM sqlite_master UNION SELECT stream FROM syncer_rejects").fetchall()
+        marks = itertools.chain([stamp], (f"{stamp}-{n}" for n in itertools.count(2)))
+        stamp = next(mark for mark in marks if not any(name.endswith(f".before-{mark}") for (name,) in taken))
         for table in self._tables():
             aside = f"{table}.before-{stamp}"
             execute(f"ALTER TABLE {quoted(table)} RENAME TO {quoted(aside)}")
