@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from .auth import ApiKey, Basic, Bearer
     from .fields import EpochSeconds
     from .page import Header
-    from .pagination import LastRecord, LinkHeader, NextLink, NextToken, Offset, PageNumber, SinglePage
+    from .pagination import (
+        ContentRange,
+        Continuation,
+        LastRecord,
+        LinkHeader,
+        NextLink,
+        NextToken,
+        Offset,
+        PageNumber,
+        SinglePage,
+        Values,
+        Window,
+    )
     from .rate import DAY, HOUR, MINUTE, SECOND, Rate
     from .stream import Connector, Stream
 
@@ -30,6 +42,8 @@ __all__ = [
     "Basic",
     "Bearer",
     "Connector",
+    "ContentRange",
+    "Continuation",
     "EpochSeconds",
     "Header",
     "LastRecord",
@@ -41,7 +55,9 @@ __all__ = [
     "Rate",
     "SinglePage",
     "Stream",
+    "Values",
     "When",
+    "Window",
 ]
 
 
@@ -50,7 +66,19 @@ _HOMES = {
     "auth": ("ApiKey", "Basic", "Bearer"),
     "fields": ("EpochSeconds",),
     "page": ("Header",),
-    "pagination": ("LastRecord", "LinkHeader", "NextLink", "NextToken", "Offset", "PageNumber", "SinglePage"),
+    "pagination": (
+        "ContentRange",
+        "Continuation",
+        "LastRecord",
+        "LinkHeader",
+        "NextLink",
+        "NextToken",
+        "Offset",
+        "PageNumber",
+        "SinglePage",
+        "Values",
+        "Window",
+    ),
     "rate": ("DAY", "HOUR", "MINUTE", "SECOND", "Rate"),
     "stream": ("Connector", "Stream"),
 }

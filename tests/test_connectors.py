@@ -232,7 +232,8 @@ def test_every_field_of_a_model_is_on_record_with_a_value(name: str, stream: Str
 
 SECRET = re.compile(
     r"gh[opsur]_[A-Za-z0-9]|github_pat_|sk_(live|test)_|rk_(live|test)_|whsec_|AKIA[0-9A-Z]|xox[abp]-"
-    r"|\bBearer |\bBasic [A-Za-z0-9+/]{8}|\bAuthorization\b|PRIVATE KEY|Set-Cookie|client_secret|password=|token=",
+    r"|\bBearer |\bBasic [A-Za-z0-9+/]{8}|\bAuthorization\b|PRIVATE KEY|Set-Cookie|client_secret"
+    r"|password=|(?<!page|skip)token=",
     re.IGNORECASE,
 )
 
