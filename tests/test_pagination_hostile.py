@@ -34,7 +34,7 @@ from syncer import (
 from syncer.decode import encode
 from syncer.errors import ConfigError, ProtocolError
 from syncer.page import Request, Response, bury, dig
-from syncer.pagination import Pagination, smaller, taken
+from syncer.pagination import Pagination, anew, smaller, taken
 from syncer.sinks import KINDS
 from tests.scripted import BEGINNING
 from tests.world import Api, item, run, stream
@@ -486,12 +486,32 @@ def test_the_page_size_may_stand_in_the_body() -> None:
 
 
 @pytest.mark.parametrize(
-    ("again", "count"), [(["a", "b", "c"], 3), (["b", "c", "d"], 2), (["c", "d"], 1), (["d", "e"], 0), ([], 0)]
+    ("again", "count"),
+    [(["a", "b", "c"], 3), (["b", "c", "d"], 2), (["c", "d"], 1), (["b", "x", "d"], 1), (["d", "e"], 0), ([], 0)],
 )
-def test_of_a_page_that_is_read_again_only_what_stands_behind_the_last_record_taken_is_new(
+def test_of_a_page_that_is_read_again_only_what_stands_behind_the_records_taken_is_new(
     again: list[str], count: int
 ) -> None:
-    assert count == taken("c", again)
+    assert count == taken(frozenset("abc"), again)
+
+
+@pytest.mark.parametrize("style", [Offset(window=CUT), PageNumber(size="per_page", window=CUT)], ids=repr)
+def test_the_first_page_of_a_new_list_is_told_from_one_in_its_middle(style: Any) -> None:
+    records = [{"at": 1}, {"at": 2}]
+    second = after(style, records=records)
+    assert second is not None
+    assert not anew(style, second)
+    split = after(style, request=second, records=records)
+    assert split is not None
+    assert anew(style, split)
+    assert not anew(LinkHeader(), split)
+
+
+@pytest.mark.parametrize("link", ["\ud800", "?q=\udfff", "https://\ud800.example/"])
+@pytest.mark.parametrize("style", [NextLink("next"), LinkHeader()], ids=repr)
+def test_a_link_that_cannot_be_written_down_is_the_servers_fault(style: Pagination, link: str) -> None:
+    with pytest.raises(ProtocolError, match="not a URL"):
+        after(style, {"next": link}, headers={"Link": f"<{link}>; rel=next"})
 
 
 # --- what no server can make any style do ---

@@ -14,7 +14,7 @@ from .counts import ContentRange, Offset, PageNumber
 from .links import LinkHeader, NextLink, SinglePage, links
 from .partitions import Values
 from .places import Cursor, Pagination
-from .recovery import missing, smaller, taken
+from .recovery import anew, missing, smaller, taken
 from .tokens import Continuation, LastRecord, NextToken
 from .windows import Window
 
@@ -32,6 +32,7 @@ __all__ = [
     "SinglePage",
     "Values",
     "Window",
+    "anew",
     "links",
     "missing",
     "smaller",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ..page import MISSING, Header, Path, Request, Response
 from .counts import ContentRange, PageNumber
@@ -52,14 +52,19 @@ def smaller(style: Pagination, request: Request, size: str | None = None, body: 
     return put(request, less, None if body is not None else size, body)
 
 
-def taken(last: str, again: Sequence[str]) -> int:
-    """How many records of a page that is read again were taken before, by the fingerprint of the last one taken.
+def taken(before: Collection[str], again: Sequence[str]) -> int:
+    """How many records of a page that is read again were taken before, by the fingerprints of those taken last.
 
-    For a list whose positions shift: what stands behind that record has moved up onto a page that was read
-    already, and would be lost. Where it is not there at all nothing can be said, and every record counts as
-    not yet taken: one comes again rather than never.
+    For a list whose positions shift: what stands behind the last of them has moved up onto a page that was read
+    already, and would be lost. 0 if none of them is there, so that nothing can be said of this page.
     """
-    return max((place for place, mark in enumerate(again, 1) if mark == last), default=0)
+    return max((place for place, mark in enumerate(again, 1) if mark in before), default=0)
+
+
+def anew(style: Pagination, request: Request) -> bool:
+    """Whether a request is the first of a list, so that its page may repeat the end of the list before it."""
+    home = getattr(style, "home", None)
+    return home is not None and bool(home(request) == request)
 
 
 _FACTOR = 10_000
