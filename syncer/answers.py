@@ -25,6 +25,7 @@ from .page import JSON, MISSING, Path, Request, dig
 Meaning = Literal["page", "empty", "limit", "retry", "expired", "refused", "failed"]
 
 PAGE = 200
+UNCHANGED = 304
 LIMITS = (420, 429, 430)
 REDIRECTS = (301, 302, 303, 307, 308)
 RETRYABLE = (408, 425, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529)

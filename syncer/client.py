@@ -19,6 +19,7 @@ from urllib3.exceptions import HTTPError
 from . import answers, wire
 from .answers import When
 from .auth import Auth, Environment, is_set, mask
+from .cache import Cache
 from .clock import Clock
 from .decode import DecodeError, decode, encode
 from .errors import (
@@ -33,6 +34,7 @@ from .events import Retrying as Again
 from .page import JSON, Request, Response
 from .rate import Pacer, exhausted, http_date, later, limited, pause, retry_after
 from .retry import Allowance, Tries, failure
+from .validators import Kept
 
 if TYPE_CHECKING:
     from .stream import Stream
@@ -60,6 +62,7 @@ class Client:
     limits: wire.Limits = field(default_factory=wire.Limits)
     session: Session | None = None
     answers: Sequence[When] = ()
+    cache: Cache | None = None
 
     def __post_init__(self) -> None:
         """Open a strict session unless one is given; nothing is sent yet."""
@@ -180,11 +183,23 @@ class Client:
         try:
             asked = request
             for _ in range(_HOPS + 1):
-                answer = self._send(asked)
+                kept = self.cache.find(asked, self.headers) if self.cache else None
+                answer = self._send(asked, kept)
                 with answer:
-                    if answer.status_code not in answers.REDIRECTS:
-                        return self._judged(request, answer, self._content(answer), stream, resumed)
-                    asked = self._redirected(asked, answer)
+                    if answer.status_code in answers.REDIRECTS:
+                        asked = self._redirected(asked, answer)
+                        continue
+                    content = self._content(answer)
+                    if answer.status_code != answers.UNCHANGED:
+                        kept = None
+                    elif self.cache and kept and not kept.confirmed(_named(answer)):
+                        self.cache.forget(asked, self.headers)
+                        continue
+                    content = kept.body if kept else content
+                    response, records = self._judged(request, answer, content, stream, resumed, kept)
+                    if self.cache and response.status == answers.PAGE and not response.over:
+                        self.cache.keep(asked, self.headers, response.headers, content, self.secrets())
+                    return response, records
             raise ProtocolError(f"the API redirects more than {_HOPS} times")
         except TransientError as error:
             reason[0] = error.reason
@@ -204,10 +219,10 @@ class Client:
         except (TransientError, ProtocolError, requests.RequestException, HTTPError, OSError):
             return b""
 
-    def _send(self, request: Request) -> requests.Response:
+    def _send(self, request: Request, kept: Kept | None) -> requests.Response:
         if (delay := self.pacer.delay()) > self.patience:
             raise self._unavailable(TransientError("the limit is spent", wait=delay, limited=True), 0)
-        prepared = self._prepared(request)
+        prepared = self._prepared(request, kept)
         self.pacer.acquire()
         self._allowance.requests += 1
         began = self.clock.monotonic()
@@ -220,9 +235,9 @@ class Client:
         self.observe(Requested(request.method, request.whole, answer.status_code, took))
         return answer
 
-    def _prepared(self, request: Request) -> requests.PreparedRequest:
+    def _prepared(self, request: Request, kept: Kept | None) -> requests.PreparedRequest:
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "syncer"}
-        headers |= {**self.headers, **request.headers}
+        headers |= {**self.headers, **request.headers, **(kept.validators if kept else {})}
         if request.body is not None:
             headers.setdefault("Content-Type", "application/json")
         try:
@@ -237,11 +252,17 @@ class Client:
         return prepared
 
     def _judged(
-        self, request: Request, answer: requests.Response, content: bytes, stream: Stream, resumed: bool
+        self,
+        request: Request,
+        answer: requests.Response,
+        content: bytes,
+        stream: Stream,
+        resumed: bool,
+        kept: Kept | None,
     ) -> tuple[Response, list[JSON]]:
-        """The page in an answer; everything else that it may be is raised."""
-        status = answer.status_code
-        headers = {name.lower(): value for name, value in answer.headers.items()}
+        """The page in an answer, or the one that it confirms; everything else that it may be is raised."""
+        headers = _named(answer)
+        status, whole = (answers.PAGE, kept.updated(headers)) if kept else (answer.status_code, headers)
         date = http_date(headers.get("date", "")) or self.clock.now()
         broken: DecodeError | None = None
         body, records = None, list[JSON]()
@@ -252,7 +273,7 @@ class Client:
         meaning = answers.meaning(
             (*stream.answers, *self.answers),
             status,
-            headers,
+            whole,
             body,
             limited=(broken is not None or status != answers.PAGE) and limited(status, headers, content, date),
             resumed=resumed,
@@ -267,14 +288,14 @@ class Client:
             self.pacer.hold(spent, "quota spent")
         read = date - answer.elapsed - _RESOLUTION
         if meaning == "empty":
-            return Response(request, answer.url, status, headers, None, read, over=True), []
+            return Response(request, answer.url, status, whole, None, read, over=True), []
         if meaning != "page":
             fault = self._refused(name) if meaning == "refused" else answers.unwelcome(request, name, meaning)
             fault.evidence = self._evidence(content)
             raise fault
         if broken is not None:
-            raise self._unreadable(broken, headers, content)
-        return Response(request, answer.url, status, headers, body, read), records
+            raise self._unreadable(broken, whole, content)
+        return Response(request, answer.url, status, whole, body, read), records
 
     def _unreadable(self, broken: DecodeError, headers: Mapping[str, str], content: bytes) -> Exception:
         """The error for an answer without records: one that another attempt may mend if it was damaged on the way."""
@@ -319,3 +340,8 @@ class Client:
             f"{error.reason}{tries}",
             hint="run the same command again later: it goes on from here; --patience 6h waits for the API to come back",
         )
+
+
+def _named(answer: requests.Response) -> dict[str, str]:
+    """The headers of an answer, their names in lower case."""
+    return {name.lower(): value for name, value in answer.headers.items()}

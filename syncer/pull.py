@@ -8,13 +8,14 @@ that was never disturbed (I1, I2, I3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 
 from .auth import Environment, secret
+from .cache import Cache
 from .checkpoint import PENDING, Checkpoint, changes
 from .client import Client, Session
 from .clock import Clock
@@ -171,6 +172,8 @@ def _guarded(
             kept = evidence(options.out / connector.name, stream.name, error.evidence, client.secrets())
             error.hint += f"; the answer begins in {kept}" if kept else ""
     finally:
+        if client.cache:
+            client.cache.close()
         target.close()
 
 
@@ -194,6 +197,7 @@ def _pull(
 
     for note in target.notes:
         notice(note)
+    client.cache = _cache(connector, stream, client, checkpoint, options, notice)
     done.resumed, done.run, done.stored = checkpoint.counts.pages > 0, checkpoint.counts, checkpoint.stored
     observe(Started(stream.name, done.resumed, checkpoint.counts.pages, checkpoint.counts.fetched, checkpoint.bookmark))
     if _refreshing(stream, checkpoint) and not checkpoint.counts.pages:
@@ -276,6 +280,24 @@ def _pull(
             + "; pull again, and if it stays so, ask the API's owner which of the two is true",
         )
     done.status = "complete"
+
+
+def _cache(
+    connector: Connector,
+    stream: Stream,
+    client: Client,
+    checkpoint: Checkpoint,
+    options: Options,
+    notice: Callable[[str], None],
+) -> Cache | None:
+    """The answers kept of a conditional stream; those from before `--restart` or `syncer reset` are dropped."""
+    if not stream.conditional:
+        return None
+    directory = options.out / connector.name / ".syncer" / "cache"
+    cache = Cache(directory, stream.name, client.auth, client.environment, notice)
+    if not checkpoint.counts.pages and (options.restart or checkpoint.run == 1):
+        cache.clear()
+    return cache
 
 
 _KEPT = " beside the output of the last complete pull, which stays in place"

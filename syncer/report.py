@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .answers import UNCHANGED
 from .checkpoint import Checkpoint, Counts
 from .errors import ConfigError, SyncerError
 from .events import Event, Requested, Retrying, Waited
@@ -135,6 +136,7 @@ class Report:
     streams: list[StreamReport] = field(default_factory=list)
     seconds: float = 0.0
     requests: int = 0
+    not_modified: int = 0
     retries: int = 0
     waits: Counter[str] = field(default_factory=Counter)
     signal: int = 0
@@ -143,6 +145,7 @@ class Report:
         """Count what the client tells."""
         if isinstance(event, Requested):
             self.requests += 1
+            self.not_modified += event.status == UNCHANGED
         elif isinstance(event, Retrying):
             self.retries += 1
         elif isinstance(event, Waited):
@@ -163,6 +166,7 @@ class Report:
             "started": self.started,
             "seconds": round(self.seconds, 3),
             "requests": self.requests,
+            "not_modified": self.not_modified,
             "retries": self.retries,
             "waited": {reason: round(seconds, 3) for reason, seconds in self.waits.items()},
             "exit_code": self.exit_code,
@@ -177,6 +181,7 @@ class Report:
     def _head(self) -> str:
         waited = ", ".join(f"{seconds:.1f} s for {reason}" for reason, seconds in self.waits.items())
         line = f"{self.source}: {counted(self.requests, 'request')} in {self.seconds:.1f} s"
+        line += f", {self.not_modified} not modified" if self.not_modified else ""
         line += f", {self.retries} retried" if self.retries else ""
         return line + (f", waited {waited}" if waited else "")
 

@@ -44,7 +44,8 @@ class Stream:
     stream count before those of its connector. `max_rejects` is the budget (`"100"` or `"2%"`) unless the
     user names one. `max_empty_pages` empty pages in a row end the run as an endless loop, and so does the
     same page twice in a row unless `may_repeat`. Raise `version` when records change meaning without a
-    change of the model.
+    change of the model. `conditional` keeps the API's answers beside the output, whole, and asks for them
+    again only if they have changed, for an API whose ETag or Last-Modified can be trusted.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Stream:
     may_repeat: bool = False
     answers: tuple[When, ...] = ()
     version: int = 1
+    conditional: bool = False
 
     def __post_init__(self) -> None:
         """Refuse names that cannot be files and keys that the model does not have."""
@@ -87,6 +89,8 @@ class Stream:
                     f"stream {self.name}: {self.model.__name__} has no field {key!r}",
                     hint=f"its fields are {', '.join(known)}",
                 )
+        if self.conditional and (self.method != "GET" or self.body is not None):
+            raise ConfigError(f"stream {self.name}: conditional needs a GET without a body")
         if (self.since or self.since_body) and not self.replication_key:
             raise ConfigError(f"stream {self.name}: since needs a replication_key")
         if self.replication_key and not (self.since or self.since_body):

@@ -24,7 +24,8 @@ DOORS = {
     "typer": {"cli"},
     "rich": {"progress"},
     "dotenv": {"config"},
-    "sqlite3": {"checkpoint", "sinks"},
+    "sqlite3": {"cache", "checkpoint", "sinks"},
+    "diskcache": {"cache"},
 }
 """Which modules may import a library; nothing else is said about the others."""
 
