@@ -91,6 +91,7 @@ def _timeless(content: bytes) -> bytes:
     return re.sub(rb'"at":"[^"]+"', b'"at":""', content)
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("sink", ["jsonl", "sqlite"])
 def test_the_command_killed_at_random_moments_ends_in_the_same_output(
     tmp_path: Path, sink: str, seed: int, long: bool
