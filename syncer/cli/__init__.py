@@ -1,0 +1,5 @@
+"""The command line: parse, call, print. What it prints is made elsewhere."""
+
+from .entry import main
+
+__all__ = ["main"]

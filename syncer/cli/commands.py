@@ -1,0 +1,246 @@
+"""The commands: parse, call, print. What they print is made elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..clock import Clock
+from ..errors import ConfigError
+from ..terminal import say, say_json
+from .given import (
+    OUT,
+    AsJson,
+    Folder,
+    Out,
+    Settings,
+    SinkKind,
+    Source,
+    Streams,
+    Yes,
+    again,
+    confirm,
+    explain,
+    filled,
+    looked_up,
+    print_json,
+    seconds,
+    stopping,
+    variables,
+    without_secrets,
+)
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Pull paged records from HTTP APIs: validated, resumable, exactly once.",
+)
+
+
+@app.command()
+def pull(
+    source: Source,
+    streams: Streams = None,
+    out: Out = OUT,
+    sink: SinkKind = "jsonl",
+    settings: Settings = None,
+    max_pages: Annotated[int | None, typer.Option(min=1, help="Stop after so many pages of each stream.")] = None,
+    max_rejects: Annotated[
+        str | None, typer.Option(metavar="N|N%", help="Stop when a run has more rejects than this.")
+    ] = None,
+    patience: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="How long to wait for a limit, and for an API that is away: 30s, 6h. Without it 15m, and not at all.",
+        ),
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Pull everything anew; replaces the output.")] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Go on although the connector or its settings changed.")
+    ] = False,
+    yes: Yes = False,
+    folder: Folder = None,
+    as_json: AsJson = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every request.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary, only errors.")] = False,
+) -> None:
+    """Pull a source: begin, or go on where the last pull stopped."""
+    from .. import overview
+    from ..progress import shown
+    from ..pull import Options
+    from ..pull import pull as run
+    from ..report import Budget
+
+    connector, chosen = looked_up(source, streams, folder)
+    Budget.parse(max_rejects)
+    options = Options(
+        out=out,
+        sink=sink,
+        settings=filled(settings),
+        restart=restart,
+        accept_changes=accept_changes,
+        max_pages=max_pages,
+        max_rejects=max_rejects,
+        patience=seconds(patience or "15m"),
+        outage=seconds(patience or "0s"),
+    )
+    if restart and not yes:
+        names = ", ".join(stream.name for stream in chosen)
+        confirm(f"Pull {names} of {source} anew? What is in {out / source} is replaced when the new pull is complete.")
+    warning = overview.exposed(connector, chosen, options.settings or {}, variables())
+    if warning and not quiet:
+        say(warning, error=True)
+    if not quiet and not as_json:
+        pace = f", at most {connector.rate}" if connector.rate else ""
+        say(f"{source}: {', '.join(stream.name for stream in chosen)} → {out / source} ({sink}{pace})", error=True)
+    clock = Clock(stop=stopping())
+    with shown(clock, quiet=quiet or as_json, verbose=verbose) as observe:
+        report = run(connector, chosen, options, variables(), clock, observe)
+    report.flags = overview.flags(out, sink, folder)
+    for error in (stream.error for stream in report.streams if stream.error):
+        error.message, error.hint = without_secrets(error.message), without_secrets(error.hint)
+    if as_json:
+        print_json(report.to_json())
+    elif not quiet:
+        say(report.text())
+    for stream in report.streams:
+        if stream.error and (quiet or as_json):
+            explain(stream.error)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command("list")
+def list_(
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="Only this connector.")] = None,
+    folder: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """List connectors and streams, what each needs, and whether it is set."""
+    from .. import overview
+    from ..config import catalogue, load
+    from ..config import connector as find
+
+    environment = variables()
+    if source is not None:
+        rows = [overview.connector(find(source, folder), environment)]
+    else:
+        rows = []
+        for name, place in sorted(catalogue(folder).items()):
+            try:
+                rows.append(overview.connector(load(name, place), environment))
+            except ConfigError as error:
+                rows.append({"name": name, "error": str(error)})
+    print_json(rows) if as_json else say(overview.listing(rows))
+
+
+@app.command()
+def status(
+    source: Source,
+    streams: Streams = None,
+    out: Out = OUT,
+    sink: SinkKind = "jsonl",
+    folder: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show each stream: last run, how far it is, and what the next pull will do."""
+    from .. import overview
+    from ..sinks import sink as open_sink
+
+    connector, chosen = looked_up(source, streams, folder)
+    rows = [overview.stream(stream, open_sink(sink, out, source, stream)) for stream in chosen]
+    print_json(rows) if as_json else say(overview.standing(connector.name, rows))
+    if hint := overview.elsewhere(again("status", source, streams, folder), out, sink, source, chosen):
+        say(hint, error=as_json)
+
+
+@app.command()
+def rejects(
+    source: Source,
+    streams: Streams = None,
+    out: Out = OUT,
+    sink: SinkKind = "jsonl",
+    every: Annotated[bool, typer.Option("--all", help="Every reject instead of one sample per cause.")] = False,
+    folder: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the rejected records, grouped by cause."""
+    from .. import overview
+    from ..sinks import sink as open_sink
+
+    _, chosen = looked_up(source, streams, folder)
+    command = again("rejects", source, streams, folder)
+    nothing = overview.elsewhere(command, out, sink, source, chosen)
+    found = overview.rejects((stream.name, open_sink(sink, out, source, stream)) for stream in chosen)
+    if every:
+        for name, line, reject in found:
+            say_json(overview.reject_line(name, line)) if as_json else say(overview.reject_text(name, reject))
+    else:
+        groups, each = overview.causes(found), f"{command}{overview.flags(out, sink, None)} --all"
+        print_json(groups) if as_json else say(nothing or overview.grouped(source, groups, each))
+    if nothing and (every or as_json):
+        say(nothing, error=True)
+
+
+@app.command()
+def reset(
+    source: Source,
+    streams: Streams = None,
+    out: Out = OUT,
+    sink: SinkKind = "jsonl",
+    yes: Yes = False,
+    folder: Folder = None,
+) -> None:
+    """Set a source's output aside under new names and forget its position; nothing is deleted."""
+    from ..sinks import sink as open_sink
+
+    _, chosen = looked_up(source, streams, folder)
+    if not yes:
+        names = ", ".join(stream.name for stream in chosen)
+        confirm(f"Set {names} in {out / source} aside and forget how far they were?")
+    stamp = Clock().now().strftime("%Y%m%dT%H%M%SZ")
+    for stream in chosen:
+        moved = open_sink(sink, out, source, stream).set_aside(stamp) if (out / source).is_dir() else []
+        say(f"{stream.name}: " + (", ".join(moved) if moved else "nothing was there") + "; the next pull begins anew")
+
+
+@app.command()
+def check(
+    source: Source,
+    streams: Streams = None,
+    settings: Settings = None,
+    max_patience: Annotated[str, typer.Option("--patience", metavar="TIME", help="How long to wait.")] = "30s",
+    folder: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check credentials, reach the API and validate one page of each stream; nothing is written."""
+    from .. import overview
+    from ..check import check as run
+
+    connector, chosen = looked_up(source, streams, folder)
+    given, environment = filled(settings), variables()
+    if warning := overview.exposed(connector, chosen, given, environment):
+        say(warning, error=True)
+    clock = Clock(stop=stopping())
+    rows = run(connector, chosen, given, environment, clock, seconds(max_patience))
+    for row in rows:
+        row |= {name: without_secrets(row[name]) for name in ("error", "hint", "answer") if name in row}
+    print_json(rows) if as_json else say(overview.checked(connector.name, rows))
+    raise typer.Exit(
+        next((row["exit_code"] for row in rows if row["exit_code"]), 128 + clock.stop.signal if clock.stop else 0)
+    )
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        say(f"syncer {__version__}")
+        raise typer.Exit
+    del context

@@ -1,0 +1,132 @@
+"""What the commands share: their options, what was typed, the questions they ask, and how they print."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..clock import Stop
+from ..errors import ConfigError, SyncerError
+from ..terminal import one_line, say, say_json, writable
+
+if TYPE_CHECKING:
+    from ..stream import Connector, Stream
+
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="The connector: a name that `syncer list` shows.")]
+Streams = Annotated[list[str] | None, typer.Argument(metavar="STREAM", help="Only these streams; all without it.")]
+Out = Annotated[Path, typer.Option("--out", envvar="SYNCER_OUT", help="The directory that holds all output.")]
+SinkKind = Annotated[str, typer.Option("--sink", envvar="SYNCER_SINK", help="jsonl or sqlite.")]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--connectors", envvar="SYNCER_CONNECTORS", help="A directory of connectors instead of ./connectors."),
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Fill a placeholder of the connector.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for machines.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+OUT = Path("data")
+
+
+def seconds(text: str) -> float:
+    """`30s`, `15m`, `6h`, `2d` or plain seconds as seconds. ConfigError for anything else."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    if not number.isascii() or not number.replace(".", "", 1).isdecimal() or len(number) > 9:
+        raise ConfigError(f"{text!r} is no length of time", hint="write 30s, 15m or 6h")
+    if float(number) * unit > 366 * 86400:
+        raise ConfigError(f"{text!r} is longer than a year", hint="write 30s, 15m or 6h")
+    return float(number) * unit
+
+
+def looked_up(source: str, names: list[str] | None, folder: Path | None) -> tuple[Connector, list[Stream]]:
+    """The connector, and those of its streams that were named; all without a name."""
+    from ..config import connector as find
+
+    found = find(source, folder)
+    return found, [found.stream(name) for name in dict.fromkeys(names)] if names else list(found.streams)
+
+
+def variables() -> Mapping[str, str]:
+    """The environment, and beneath it `.env`."""
+    from ..config import environment
+
+    return environment(Path())
+
+
+def again(command: str, source: str, streams: list[str] | None, folder: Path | None) -> str:
+    """The command that was given, but for where its output is."""
+    given = f" --connectors {quote(str(folder))}" if folder else ""
+    return " ".join([f"syncer {command} {source}", *(streams or [])]) + given
+
+
+def filled(given: list[str] | None) -> dict[str, str]:
+    """The placeholders that `--set` fills. ConfigError for what is not NAME=VALUE."""
+    pairs = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set {text!r} is not NAME=VALUE", hint="example: --set repo=owner/name")
+        pairs[name.strip()] = value
+    return pairs
+
+
+def confirm(question: str) -> None:
+    """Ask. ConfigError unless the answer is yes."""
+    if not sys.stdin.isatty():
+        raise ConfigError("this replaces or moves output and nobody is there to ask", hint="add --yes")
+    sys.stderr.write(f"{question} [y/N]: ")
+    sys.stderr.flush()
+    answer = sys.stdin.buffer.readline()
+    if not answer:  # Ctrl-D
+        say("", error=True)
+    if answer.strip().lower() not in (b"y", b"yes"):
+        raise ConfigError("nothing was done")
+
+
+def stopping() -> Stop:
+    """A flag that the first SIGINT or SIGTERM sets; the second ends the process at once."""
+    stop = Stop()
+
+    def handle(number: int, frame: Any) -> None:
+        if stop:
+            os._exit(128 + number)
+        stop.signal = number
+        with suppress(OSError):
+            os.write(2, b"\nstopping after this page; once more to stop at once\n")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return stop
+
+
+def explain(error: SyncerError) -> None:
+    """Say on stderr what went wrong and what to type next."""
+    hint = f"\n  → {one_line(error.hint)}" if error.hint else ""
+    say(without_secrets(f"error: {one_line(str(error))}{hint}"), error=True)
+
+
+def without_secrets(text: str) -> str:
+    """The text without the value of any variable, of `.env` too, that is named like a secret; short ones are words."""
+    known: Mapping[str, str] = os.environ
+    with suppress(SyncerError):
+        known = variables()
+    for name, value in known.items():
+        if len(value.strip()) >= 8 and any(word in name.upper() for word in ("TOKEN", "KEY", "SECRET", "PASSWORD")):
+            text = text.replace(value.strip(), "***")
+    return text
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    from ..decode import encode
+
+    say_json(encode(writable(value)))
