@@ -1,9 +1,10 @@
 """syncer pulls paged records from HTTP APIs, validates each, and never repeats or loses one.
 
 The modules, in the order a record travels, which is also the order they may import one another in:
-errors, clock, events, page, answers, auth, rate, pagination, stream, fields — what a connector is made of; decode,
-wire, retry, validators, cache, client, fetch, validate, checkpoint, sinks, terminal, report, pull, check, config,
-progress, overview, cli — what happens to it. The names below are all that a connector's author needs.
+errors, clock, events, page, answers, auth, rate, shared, pacer, pagination, stream, fields — what a
+connector is made of; decode, wire, retry, validators, cache, client, fetch, validate, checkpoint, sinks,
+terminal, report, pull, check, config, progress, overview, cli — what happens to it. The names below are all
+that a connector's author needs.
 """
 
 from __future__ import annotations

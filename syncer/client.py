@@ -31,8 +31,9 @@ from .errors import (
 )
 from .events import Observer, Requested
 from .events import Retrying as Again
+from .pacer import Pacer
 from .page import JSON, Request, Response
-from .rate import Pacer, exhausted, http_date, later, limited, pause, retry_after
+from .rate import exhausted, http_date, later, limited, pause, retry_after
 from .retry import Allowance, Tries, failure
 from .validators import Kept
 
@@ -227,9 +228,12 @@ class Client:
         self._allowance.requests += 1
         began = self.clock.monotonic()
         # Not session.send: it reads and inflates the body of every redirect, also when told not to follow it.
-        answer = self._session.get_adapter(prepared.url or "").send(
-            prepared, stream=True, timeout=(self.limits.connect, self.limits.read), verify=True, proxies={}
-        )
+        try:
+            answer = self._session.get_adapter(prepared.url or "").send(
+                prepared, stream=True, timeout=(self.limits.connect, self.limits.read), verify=True, proxies={}
+            )
+        finally:
+            self.pacer.arrived()
         took = self.clock.monotonic() - began
         answer.elapsed = timedelta(seconds=took)
         self.observe(Requested(request.method, request.whole, answer.status_code, took))
@@ -281,7 +285,8 @@ class Client:
         name = f"{status} {http.client.responses.get(status, '')}".strip()
         asked, spent = retry_after(headers, date), exhausted(headers, date)
         if meaning == "limit":
-            raise TransientError(f"limit ({name})", wait=max(asked or 0.0, spent or 0.0), limited=True)
+            self.pacer.limited(wait := max(asked or 0.0, spent or 0.0), f"limit ({name})")
+            raise TransientError(f"limit ({name})", wait=wait, limited=True)
         if meaning == "retry":
             raise TransientError(f"server answered {name}", wait=asked or 0.0)
         if spent and meaning in ("page", "empty"):

@@ -32,12 +32,13 @@ from .errors import (
 )
 from .events import Committed, Ended, Event, Noticed, Observer, Started
 from .fetch import pages
-from .rate import Pacer
+from .pacer import Pacer, place
 from .report import Budget, Report, StreamReport
 from .sinks import Sink, sink
 from .sinks.disk import evidence
 from .stream import Connector, Stream, base_url, fingerprint, first_request
 from .validate import Validator, less
+from .wire import origin
 
 OUT = Path("data")
 
@@ -89,7 +90,8 @@ def pull(
         observe(event)
 
     with connector.server() if connector.server else nullcontext(base_url(connector, settings)) as url:
-        pacer = Pacer(connector.rate, clock, watch)
+        known = None if connector.server else place(origin(url), connector.auth, environment)
+        pacer = Pacer(connector.rate, clock, watch, known)
         client = Client(
             url,
             connector.auth,

@@ -1,16 +1,10 @@
-"""How fast one may ask: the declared Rate, the limit headers of an answer, and the Pacer that waits.
-
-The Pacer keeps the declared rate in every window of its length, not only on average: it remembers
-when the last `limit` requests went out and lets the next one go when the oldest has left the window.
-What the server says itself (Retry-After, an exhausted quota with its reset) only ever makes it slower.
-"""
+"""How fast one may ask: the declared Rate, the limit headers of an answer, and how to wait."""
 
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
@@ -33,10 +27,11 @@ _EPOCH_MS = 10**12
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `limit` requests in any `per` seconds."""
+    """At most `limit` requests in any `per` seconds: as soon as they may go, or with `spread` at even intervals."""
 
     limit: int
     per: float = SECOND
+    spread: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a rate that allows nothing."""
@@ -46,48 +41,6 @@ class Rate:
     def __str__(self) -> str:
         units = {SECOND: "s", MINUTE: "min", HOUR: "h", DAY: "day"}
         return f"{self.limit}/{units.get(self.per, f'{self.per:g}s')}"
-
-
-@dataclass
-class Pacer:
-    """Holds every request back until the rate, and the server's own word, allow it."""
-
-    rate: Rate | None
-    clock: Clock
-    observe: Observer
-    _sent: deque[float] = field(default_factory=deque)
-    _held: float = 0.0
-    _reason: str = ""
-
-    def acquire(self) -> None:
-        """Return when the next request may go out, and count it. StoppedError if a signal ends the wait."""
-        while (due := self._due())[0] > 0:
-            pause(self.clock, self.observe, *due)
-        if self.clock.stop:
-            raise StoppedError
-        if self.rate:
-            self._sent.append(self.clock.monotonic())
-
-    def delay(self) -> float:
-        """Seconds until the next request may go out; 0.0 or less if it may now."""
-        return self._due()[0]
-
-    def _due(self) -> tuple[float, str]:
-        """The same, and what it is that holds it back."""
-        now = self.clock.monotonic()
-        held = self._held - now, self._reason
-        if self.rate:
-            while self._sent and self._sent[0] + self.rate.per <= now:
-                self._sent.popleft()
-            if len(self._sent) >= self.rate.limit:
-                return max(held, (self._sent[-self.rate.limit] + self.rate.per - now, f"rate {self.rate}"))
-        return held
-
-    def hold(self, seconds: float, reason: str) -> None:
-        """Let nothing out for this long; an earlier, longer hold stays."""
-        until = self.clock.monotonic() + seconds
-        if until > self._held:
-            self._held, self._reason = until, reason
 
 
 def pause(clock: Clock, observe: Observer, seconds: float, reason: str) -> None:

@@ -43,9 +43,9 @@ from syncer.errors import (
 )
 from syncer.events import Requested, Retrying, Waiting
 from syncer.fetch import pages
+from syncer.pacer import Pacer
 from syncer.page import JSON, Page, Request, Response
 from syncer.pagination import Pagination
-from syncer.rate import Pacer
 from syncer.wire import Limits
 from tests.scripted import BEGINNING, Answer, Server, Talk, Time, Watcher, response, scripted
 

@@ -295,7 +295,7 @@ def test_every_variable_the_program_reads_is_in_the_readme() -> None:
     code = "".join(path.read_text() for path in (ROOT / "syncer").rglob("*.py"))
     read = set(re.findall(r'"(SYNCER_[A-Z]+)"', code))
 
-    assert {"SYNCER_OUT", "SYNCER_SINK", "SYNCER_CONNECTORS"} == read
+    assert {"SYNCER_OUT", "SYNCER_SINK", "SYNCER_CONNECTORS", "SYNCER_STATE"} == read
     assert all(f"`{name}`" in README for name in read)
 
 

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from syncer import DAY, HOUR, MINUTE, SECOND, Rate
 from syncer.errors import ConfigError, StoppedError
-from syncer.events import Waiting
-from syncer.rate import Pacer, exhausted, http_date, pause, retry_after
-from tests.scripted import BEGINNING, Time, Watcher
+from syncer.rate import exhausted, http_date, pause, retry_after
+from tests.scripted import Time, Watcher
 
 steady = settings(derandomize=True, deadline=None, database=None, max_examples=150)
 
@@ -44,153 +43,7 @@ def test_a_rate_that_allows_nothing_is_refused(limit: int, per: float) -> None:
         Rate(limit, per=per)
 
 
-def sends(pacer: Pacer, time: Time, pauses: list[float]) -> list[tuple[float, float]]:
-    """When each request wanted to go, and when it went."""
-    times = []
-    for gap in pauses:
-        time.seconds += gap
-        wanted = time.seconds
-        pacer.acquire()
-        times.append((wanted, time.seconds))
-    return times
-
-
-@steady
-@given(
-    limit=st.integers(1, 6),
-    per=st.sampled_from([0.05, 0.3, 1.0, 7.0, 60.0]),
-    gaps=st.lists(st.sampled_from([0.0, 0.0, 0.001, 0.1]) | st.floats(0, 90), min_size=1, max_size=40),
-)
-def test_no_window_of_time_ever_holds_more_requests_than_the_rate_allows(
-    limit: int, per: float, gaps: list[float]
-) -> None:
-    time = Time()
-    times = sends(Pacer(Rate(limit, per=per), time.clock, Watcher()), time, gaps)
-    for (_, earlier), (_, later) in zip(times, times[limit:], strict=False):
-        assert later - earlier >= per - 1e-9
-
-
-@steady
-@given(
-    limit=st.integers(1, 6),
-    per=st.sampled_from([0.05, 0.3, 1.0, 7.0]),
-    gaps=st.lists(st.sampled_from([0.0, 0.001, 0.1]) | st.floats(0, 9), min_size=1, max_size=40),
-)
-def test_no_request_waits_longer_than_the_rate_makes_it(limit: int, per: float, gaps: list[float]) -> None:
-    time = Time()
-    times = sends(Pacer(Rate(limit, per=per), time.clock, Watcher()), time, gaps)
-    for index, (wanted, went) in enumerate(times):
-        free = times[index - limit][1] + per if index >= limit else wanted
-        assert went == pytest.approx(max(wanted, free), abs=1e-6)
-
-
-def test_a_burst_up_to_the_limit_goes_at_once_and_the_next_waits_for_the_window() -> None:
-    time = Time()
-    times = sends(Pacer(Rate(3, per=10.0), time.clock, Watcher()), time, [0.0] * 7)
-    assert pytest.approx([0, 0, 0, 10, 10, 10, 20]) == [went - 1000.0 for _, went in times]
-
-
-def test_without_a_rate_nothing_waits() -> None:
-    time = Time()
-    pacer = Pacer(None, time.clock, Watcher())
-    sends(pacer, time, [0.0] * 1000)
-    assert 0.0 == time.slept
-
-
-def test_what_left_the_window_is_forgotten() -> None:
-    time = Time()
-    pacer = Pacer(Rate(50, per=1.0), time.clock, Watcher())
-    sends(pacer, time, [0.01] * 2000)
-    assert len(pacer._sent) <= 50 + 1
-
-
-def test_asking_for_the_delay_changes_nothing() -> None:
-    time = Time()
-    pacer = Pacer(Rate(1, per=10.0), time.clock, Watcher())
-    assert pacer.delay() <= 0
-    pacer.acquire()
-    assert [pytest.approx(10.0)] * 3 == [pacer.delay() for _ in range(3)]
-
-
-# --- the server's hold ---
-
-
-def test_a_hold_keeps_the_next_request_back() -> None:
-    time = Time()
-    pacer = Pacer(None, time.clock, Watcher())
-    pacer.hold(30.0, "quota spent")
-    assert pytest.approx(30.0) == pacer.delay()
-    pacer.acquire()
-    assert pytest.approx(30.0) == time.slept
-    pacer.acquire()
-    assert pytest.approx(30.0) == time.slept
-
-
-def test_a_shorter_hold_does_not_end_a_longer_one() -> None:
-    time = Time()
-    pacer = Pacer(None, time.clock, Watcher())
-    pacer.hold(30.0, "first")
-    pacer.hold(5.0, "second")
-    assert pytest.approx(30.0) == pacer.delay()
-    pacer.hold(40.0, "third")
-    assert pytest.approx(40.0) == pacer.delay()
-
-
-def test_of_hold_and_rate_the_longer_counts() -> None:
-    time = Time()
-    pacer = Pacer(Rate(1, per=10.0), time.clock, Watcher())
-    pacer.acquire()
-    pacer.hold(4.0, "short")
-    assert pytest.approx(10.0) == pacer.delay()
-    pacer.hold(25.0, "long")
-    assert pytest.approx(25.0) == pacer.delay()
-
-
-@pytest.mark.parametrize("tick", [0.0, 1e-6], ids=["a clock that stands", "a clock that runs"])
-def test_a_wait_is_announced_with_its_length_its_reason_and_its_end(tick: float) -> None:
-    time, watcher = Time(tick), Watcher()
-    pacer = Pacer(Rate(1, per=20.0), time.clock, watcher)
-    pacer.acquire()
-    pacer.acquire()
-    pacer.hold(30.0, "quota spent")
-    pacer.acquire()
-    announced = watcher.of(Waiting)
-    assert ["rate 1/20s", "quota spent"] == [waiting.reason for waiting in announced]
-    assert pytest.approx([20.0, 30.0], abs=1e-3) == [waiting.seconds for waiting in announced]
-    ends = [BEGINNING + timedelta(seconds=20), BEGINNING + timedelta(seconds=50)]
-    assert [pytest.approx(end.timestamp(), abs=1e-3) for end in ends] == [one.until.timestamp() for one in announced]
-
-
-def test_waits_under_a_second_are_no_news() -> None:
-    time, watcher = Time(), Watcher()
-    pacer = Pacer(Rate(1, per=0.9), time.clock, watcher)
-    pacer.acquire()
-    pacer.acquire()
-    assert pytest.approx(0.9) == time.slept
-    assert [] == watcher.events
-
-
-# --- stopping ---
-
-
-def test_a_stop_during_a_wait_ends_it_within_a_tenth_of_a_second() -> None:
-    time = Time()
-    time.stop_after = 5.0
-    pacer = Pacer(Rate(1, per=3600.0), time.clock, Watcher())
-    pacer.acquire()
-    with pytest.raises(StoppedError):
-        pacer.acquire()
-    assert 5.0 <= time.slept <= 5.1 + 1e-6
-
-
-def test_after_a_stop_nothing_goes_out_and_nothing_is_counted() -> None:
-    time = Time()
-    pacer = Pacer(Rate(1, per=10.0), time.clock, Watcher())
-    time.stop.signal = 15
-    with pytest.raises(StoppedError):
-        pacer.acquire()
-    assert pacer.delay() <= 0
-    assert 0.0 == time.slept
+# --- waiting ---
 
 
 def test_a_pause_ends_at_a_stop_too() -> None:

@@ -19,8 +19,8 @@ from syncer import Bearer
 from syncer.client import Client
 from syncer.clock import Clock
 from syncer.errors import ProtocolError
+from syncer.pacer import Pacer
 from syncer.page import Request
-from syncer.rate import Pacer
 from tests.api import Api, Asked, Reply, connector, record
 from tests.command import Done, Project
 
