@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from .auth import mask
-from .rate import http_date
+from .moments import http_date
 
 ENTRY = 16 * 2**20
 """The largest body that is kept, in bytes."""
