@@ -1,10 +1,10 @@
 """syncer pulls paged records from HTTP APIs, validates each, and never repeats or loses one.
 
-The modules, in the order a record travels, which is also the order they may import one another in:
-errors, clock, events, page, answers, auth, rate, shared, pacer, pagination, stream, fields — what a
-connector is made of; decode, wire, retry, validators, cache, client, fetch, validate, checkpoint, sinks,
-terminal, report, pull, check, config, progress, overview, cli — what happens to it. The names below are all
-that a connector's author needs.
+The modules, in the order a record travels, which is also the order they may import one another in: errors,
+clock, events, page, answers, auth, moments, quotas, limits, rate, shared, pacer, rota, pagination, stream,
+fields — what a connector is made of; decode, peers, network, strict, wire, retry, validators, cache, client,
+fetch, validate, checkpoint, sinks, terminal, report, space, log, ledger, history, metrics, pull, check, config,
+progress, overview, cli — what happens to it. The names below are all that a connector's author needs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .answers import When
-    from .auth import ApiKey, Basic, Bearer
+    from .auth import (
+        ApiKey,
+        ApiKeys,
+        Basic,
+        Bearer,
+        ClientCertificate,
+        ClientCredentials,
+        Cookie,
+        Custom,
+        Digest,
+        GitHubApp,
+        Hmac,
+        JWTBearer,
+        Login,
+        RefreshToken,
+        ServiceAccount,
+        SignedJWT,
+        SigV4,
+        TokenPool,
+    )
     from .fields import EpochSeconds
     from .page import Header
     from .pagination import (
@@ -40,22 +59,37 @@ __all__ = [
     "MINUTE",
     "SECOND",
     "ApiKey",
+    "ApiKeys",
     "Basic",
     "Bearer",
+    "ClientCertificate",
+    "ClientCredentials",
     "Connector",
     "ContentRange",
     "Continuation",
+    "Cookie",
+    "Custom",
+    "Digest",
     "EpochSeconds",
+    "GitHubApp",
     "Header",
+    "Hmac",
+    "JWTBearer",
     "LastRecord",
     "LinkHeader",
+    "Login",
     "NextLink",
     "NextToken",
     "Offset",
     "PageNumber",
     "Rate",
+    "RefreshToken",
+    "ServiceAccount",
+    "SigV4",
+    "SignedJWT",
     "SinglePage",
     "Stream",
+    "TokenPool",
     "Values",
     "When",
     "Window",
@@ -64,7 +98,26 @@ __all__ = [
 
 _HOMES = {
     "answers": ("When",),
-    "auth": ("ApiKey", "Basic", "Bearer"),
+    "auth": (
+        "ApiKey",
+        "ApiKeys",
+        "Basic",
+        "Bearer",
+        "ClientCertificate",
+        "ClientCredentials",
+        "Cookie",
+        "Custom",
+        "Digest",
+        "GitHubApp",
+        "Hmac",
+        "JWTBearer",
+        "Login",
+        "RefreshToken",
+        "ServiceAccount",
+        "SigV4",
+        "SignedJWT",
+        "TokenPool",
+    ),
     "fields": ("EpochSeconds",),
     "page": ("Header",),
     "pagination": (

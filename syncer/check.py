@@ -12,8 +12,8 @@ from .client import Client
 from .clock import Clock
 from .errors import RejectBudgetError, StoppedError, SyncerError
 from .fetch import pages
-from .pacer import Pacer, place
 from .pull import ready
+from .rota import paced
 from .stream import Connector, Stream, base_url, first_request
 from .validate import Validator
 from .wire import origin
@@ -34,8 +34,8 @@ def check(
     settings = ready(connector, streams, given, environment)
     rows = []
     with connector.server() if connector.server else nullcontext(base_url(connector, settings)) as url:
-        known = None if connector.server else place(origin(url), connector.auth, environment)
-        pacer = Pacer(connector.rate, clock, lambda event: None, known)
+        known = None if connector.server else origin(url)
+        pacer = paced(connector.rate, connector.auth, known, environment, clock, lambda event: None)
         client = Client(url, connector.auth, connector.headers, environment, pacer, clock, patience=patience)
         try:
             for stream in streams:

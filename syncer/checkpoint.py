@@ -20,6 +20,7 @@ The trail holds a mark of every request of the open run, against loops longer th
      "pending": {digest: value},  the same being gathered for the run after this one
      "counts": {...}, "stored": {...},   of this run; of the whole output
      "mark": "...", "last": "...", "empty": 0,   against loops: last request, last page, empty pages
+     "back": {...}, "tail": [...],   the last page's request and records, to find a list that has moved again
      "unknown": {...},            fields the model does not name, this run, by name
      "total": 2400 | null, "least": 2390 | null,   what the API last declared, and the least of this run
      "started": "...", "saved": "...", "status": "open" | "complete" | "short" | "over budget",
@@ -94,6 +95,8 @@ class Checkpoint:
     trail: frozenset[str] = frozenset()
     mark: str = ""
     last: str = ""
+    back: Request | None = None
+    tail: Sequence[str] = ()
     empty: int = 0
     unknown: Mapping[str, int] = field(default_factory=dict)
     total: int | None = None
@@ -123,19 +126,27 @@ class Checkpoint:
             started=stamp,
         )
 
-    def unseen(self, verdict: Verdict) -> tuple[tuple[Record, ...], tuple[Reject, ...], int]:
+    def unseen(self, verdict: Verdict, *, keyed: bool = False) -> tuple[tuple[Record, ...], tuple[Reject, ...], int]:
         """What of a page the last run has not written already, and how many it had."""
-        if not self.boundary:
+        known = {**self.boundary, **self.pending} if keyed else self.boundary
+        if not known:
             return verdict.records, verdict.rejects, 0
-        records = tuple(record for record in verdict.records if record.digest not in self.boundary)
-        rejects = tuple(reject for reject in verdict.rejects if reject.digest not in self.boundary)
+        records = tuple(record for record in verdict.records if record.digest not in known)
+        rejects = tuple(reject for reject in verdict.rejects if reject.digest not in known)
         return records, rejects, len(verdict.records) + len(verdict.rejects) - len(records) - len(rejects)
 
     def advance(
-        self, page: Page, verdict: Verdict, order: Callable[[JSON], Any], stamp: str, *, incremental: bool
+        self,
+        page: Page,
+        verdict: Verdict,
+        order: Callable[[JSON], Any],
+        stamp: str,
+        *,
+        incremental: bool,
+        keyed: bool = False,
     ) -> Checkpoint:
         """The state after this page. Pure; nothing is saved yet."""
-        records, rejects, repeated = self.unseen(verdict)
+        records, rejects, repeated = self.unseen(verdict, keyed=keyed)
         added = Counts(1, len(page.records), len(records), len(rejects), repeated)
         if not added.balanced():
             raise SyncerError(f"page {page.number} does not add up: {added}")
@@ -152,6 +163,8 @@ class Checkpoint:
             stored=self.stored + added,
             mark=page.request.digest(),
             last=page.digest or self.last,
+            back=page.request if page.digest else self.back,
+            tail=page.tail if page.digest else self.tail,
             empty=0 if page.records else self.empty + 1,
             unknown=dict(list(unknown.items())[:UNKNOWN]),
             total=page.total if page.total is not None else self.total,
@@ -167,7 +180,7 @@ class Checkpoint:
 
     def ended(self, status: str) -> Checkpoint:
         """The state at the end of a run: only now does the bookmark move (I4), unless the run came short."""
-        over = replace(self, cursor=None, status=status, pending={}, mark="", last="", empty=0)
+        over = replace(self, cursor=None, status=status, pending={}, mark="", last="", back=None, tail=(), empty=0)
         return over if status == "short" else replace(over, bookmark=self.highest, boundary=self.pending)
 
     def _moved(self, verdict: Verdict, order: Callable[[JSON], Any], began: datetime) -> dict[str, Any]:
@@ -230,10 +243,12 @@ def parse(body: str, seq: int) -> tuple[Checkpoint, dict[str, JSON]]:
             raise StateError(
                 f"the checkpoint has format {version}, this syncer knows {VERSION}", hint="use a newer syncer"
             )
-        cursor = saved.pop("cursor")
+        cursor, back = saved.pop("cursor"), saved.pop("back", None)
         return Checkpoint(
             seq=seq,
             cursor=Request.from_json(cursor) if cursor is not None else None,
+            back=Request.from_json(back) if back is not None else None,
+            tail=tuple(saved.pop("tail", ())),
             counts=Counts(**saved.pop("counts")),
             stored=Counts(**saved.pop("stored")),
             **saved,
@@ -247,7 +262,8 @@ def dump(checkpoint: Checkpoint, sink: Mapping[str, JSON]) -> str:
     saved = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
     del saved["seq"], saved["trail"]
     cursor = checkpoint.cursor.to_json() if checkpoint.cursor else None
-    return encode({"version": VERSION, **saved, "cursor": cursor, "sink": dict(sink)}).decode()
+    back = checkpoint.back.to_json() if checkpoint.back else None
+    return encode({"version": VERSION, **saved, "cursor": cursor, "back": back, "sink": dict(sink)}).decode()
 
 
 def save(

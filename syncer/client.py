@@ -6,9 +6,11 @@ The only layer that retries: how often and after how long is said in `retry`.
 from __future__ import annotations
 
 import http.client
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus, urljoin, urlsplit, urlunsplit
 
@@ -16,9 +18,9 @@ import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from urllib3.exceptions import HTTPError
 
-from . import answers, wire
+from . import answers, network, wire
 from .answers import When
-from .auth import Auth, Environment, is_set, mask
+from .auth import Auth, Context, Environment, Signer, identity, is_set, mask, opened, state, values
 from .cache import Cache
 from .clock import Clock
 from .decode import DecodeError, decode, encode
@@ -29,12 +31,15 @@ from .errors import (
     TransientError,
     UnavailableError,
 )
-from .events import Observer, Requested
+from .events import Observer, Received, Requested, Told
 from .events import Retrying as Again
+from .limits import limited, limits, wait
+from .moments import http_date
 from .pacer import Pacer
 from .page import JSON, Request, Response
-from .rate import exhausted, http_date, later, limited, pause, retry_after
+from .rate import later, pause
 from .retry import Allowance, Tries, failure
+from .rota import Rota
 from .validators import Kept
 
 if TYPE_CHECKING:
@@ -55,7 +60,7 @@ class Client:
     auth: Auth | None
     headers: Mapping[str, str]
     environment: Environment
-    pacer: Pacer
+    pacer: Pacer | Rota
     clock: Clock
     patience: float = 900.0
     outage: float = 0.0
@@ -67,11 +72,13 @@ class Client:
 
     def __post_init__(self) -> None:
         """Open a strict session unless one is given; nothing is sent yet."""
-        self._session = self.session or wire.session(self.limits)
+        own = identity(self.auth, self.environment) if self._has_secrets() else None
+        self._session = self.session or wire.session(self.limits, identity=own, home=urlsplit(self.base_url).hostname)
         self._allowance = Allowance()
         self._origin = wire.origin(self.base_url)
+        self._proxies = network.route(self._origin, self.environment)
+        self._trusted = network.bundle(self.environment)
         self._host = urlsplit(self.base_url).netloc
-        self._signing = self.auth if self.auth and not (self.auth.optional and not self._has_secrets()) else None
 
     @property
     def observe(self) -> Observer:
@@ -148,14 +155,21 @@ class Client:
 
     def secrets(self) -> list[str]:
         """The secrets in force, for taking them out of what is shown or stored."""
-        if not self.auth:
-            return []
-        found = [value for name in self.auth.secrets() if (value := self.environment.get(name, "").strip())]
-        if self._signing:
-            bare = requests.Request("GET", self.base_url).prepare()
-            self._signing.sign(bare, self.environment)  # type: ignore[arg-type]
-            found += [value.rpartition(" ")[2] for value in bare.headers.values()]
+        found = network.secrets(self.environment)
+        if self.auth:
+            found += self._signer.secrets() if self._signer else values(self.auth.secrets(), self.environment)
         return list(dict.fromkeys(found))
+
+    @cached_property
+    def _signer(self) -> Signer | None:
+        """What signs; opened when it is first needed, so that a missing secret is an error of the first request."""
+        if not self.auth or (self.auth.optional and not self._has_secrets()):
+            return None
+        send = wire.sender(self._session, self.limits, self.clock.now, self.environment)
+        turn = lambda: getattr(self.pacer, "turn", 0)  # noqa: E731
+        return opened(
+            self.auth, Context(self.environment, self.clock, self.base_url, send, state(self.environment), turn)
+        )
 
     def _secretive(self, pair: str) -> bool:
         """Whether a part of a query is where a secret goes, or holds one."""
@@ -175,6 +189,10 @@ class Client:
         """The beginning of an answer, without secrets: taken out before it is cut, or half of one would stay."""
         return mask(content[: 2 * _EVIDENCE], self.secrets())[:_EVIDENCE]
 
+    def _safe(self, text: str) -> str:
+        """The server's words, without secrets."""
+        return mask(text.encode(), self._telling()).decode()
+
     def _has_secrets(self) -> bool:
         return self.auth is not None and is_set(self.auth, self.environment)
 
@@ -191,6 +209,7 @@ class Client:
                         asked = self._redirected(asked, answer)
                         continue
                     content = self._content(answer)
+                    self.observe(Received(len(content)))
                     if answer.status_code != answers.UNCHANGED:
                         kept = None
                     elif self.cache and kept and not kept.confirmed(_named(answer)):
@@ -223,14 +242,31 @@ class Client:
     def _send(self, request: Request, kept: Kept | None) -> requests.Response:
         if (delay := self.pacer.delay()) > self.patience:
             raise self._unavailable(TransientError("the limit is spent", wait=delay, limited=True), 0)
-        prepared = self._prepared(request, kept)
+        prepared, signer = self._prepared(request, kept), self._signer
+        if signer:
+            signer.ready(max(0.0, delay))
+        answer = self._sent(request, prepared)
+        if signer and signer.renew(answer.status_code, _named(answer)):
+            answer.close()
+            answer = self._sent(request, self._prepared(request, kept))
+        return answer
+
+    def _sent(self, request: Request, prepared: requests.PreparedRequest) -> requests.Response:
+        """The answer to a request, signed as late as can be: signatures and tokens do not keep."""
         self.pacer.acquire()
         self._allowance.requests += 1
+        if self._signer:
+            self._signer.sign(prepared)  # type: ignore[arg-type]
+            self._checked(prepared)
         began = self.clock.monotonic()
         # Not session.send: it reads and inflates the body of every redirect, also when told not to follow it.
         try:
             answer = self._session.get_adapter(prepared.url or "").send(
-                prepared, stream=True, timeout=(self.limits.connect, self.limits.read), verify=True, proxies={}
+                prepared,
+                stream=True,
+                timeout=(self.limits.connect, self.limits.read),
+                verify=self._trusted,
+                proxies=self._proxies,
             )
         finally:
             self.pacer.arrived()
@@ -251,9 +287,15 @@ class Client:
             raise ProtocolError("the next page has a URL that cannot be asked for") from None
         if wire.origin(prepared.url or "") != self._origin:
             raise ProtocolError("the next page is on another server; credentials do not go there")
-        if self._signing:
-            self._signing.sign(prepared, self.environment)  # type: ignore[arg-type]
         return prepared
+
+    def _checked(self, prepared: requests.PreparedRequest) -> None:
+        """Refuse what a style made of a request if it leads elsewhere or cannot be sent, without showing it."""
+        if wire.origin(prepared.url or "") != self._origin:
+            raise CredentialsError("the auth style leads to another server", hint="check the connector's auth")
+        lines = "".join(f"{name}{value}" for name, value in prepared.headers.items())
+        if re.search(r"[\r\n\0]|[^\x00-\xff]", lines):
+            raise CredentialsError("the auth style makes a header that cannot be sent", hint="check its auth")
 
     def _judged(
         self,
@@ -274,23 +316,32 @@ class Client:
             body, records = decode(content, stream.records)
         except DecodeError as error:
             broken, body = error, error.body
+        said = None if kept else content if body is None else body
         meaning = answers.meaning(
             (*stream.answers, *self.answers),
             status,
             whole,
             body,
-            limited=(broken is not None or status != answers.PAGE) and limited(status, headers, content, date),
+            limited=limited(status, headers, said, date),
             resumed=resumed,
         )
         name = f"{status} {http.client.responses.get(status, '')}".strip()
-        asked, spent = retry_after(headers, date), exhausted(headers, date)
+        held, why = wait(status, headers, said, date) or (0.0, "")
+        quotas = [
+            replace(quota, name=self._safe(quota.name), scope=self._safe(quota.scope))
+            for quota in limits(headers, said, date)
+        ]
+        self.pacer.learn(quotas)
+        for quota in quotas:
+            if quota.remaining is not None:
+                self.observe(Told(f"{quota.name} {quota.scope}".strip(), quota.remaining, quota.reset))
         if meaning == "limit":
-            self.pacer.limited(wait := max(asked or 0.0, spent or 0.0), f"limit ({name})")
-            raise TransientError(f"limit ({name})", wait=wait, limited=True)
+            self.pacer.limited(held, f"limit ({name})")
+            raise TransientError(f"limit ({name})", wait=held, limited=True)
         if meaning == "retry":
-            raise TransientError(f"server answered {name}", wait=asked or 0.0)
-        if spent and meaning in ("page", "empty"):
-            self.pacer.hold(spent, "quota spent")
+            raise TransientError(f"server answered {name}", wait=held)
+        if held and meaning in ("page", "empty"):
+            self.pacer.hold(held, self._safe(why))
         read = date - answer.elapsed - _RESOLUTION
         if meaning == "empty":
             return Response(request, answer.url, status, whole, None, read, over=True), []
@@ -324,7 +375,7 @@ class Client:
 
     def _refused(self, name: str) -> CredentialsError:
         variables = ", ".join(self.auth.variables()) if self.auth else ""
-        if self.auth and not self._signing:
+        if self.auth and not self._signer:
             return CredentialsError(f"the API answered {name} without credentials", hint=f"set {variables}")
         hint = f"check {variables}: is it right, and does it allow this?" if variables else "this API wants credentials"
         return CredentialsError(f"the API answered {name}", hint=hint)

@@ -20,6 +20,7 @@ GROUP = "syncer.connectors"
 OUT = "SYNCER_OUT"
 SINK = "SYNCER_SINK"
 CONNECTORS = "SYNCER_CONNECTORS"
+LOG = "SYNCER_LOG"
 
 Place = Path | EntryPoint
 
@@ -35,7 +36,7 @@ def environment(directory: Path) -> Mapping[str, str]:
 def adopt(directory: Path) -> None:
     """Make the variables that stand for options, if only `.env` in a directory has them, the environment's."""
     written = _written(directory / ".env")
-    for name in (OUT, SINK, CONNECTORS):
+    for name in (OUT, SINK, CONNECTORS, LOG):
         if written.get(name):
             os.environ.setdefault(name, written[name])
 

@@ -8,6 +8,15 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
+class Began:
+    """A pull begins, of these streams, into this directory."""
+
+    streams: tuple[str, ...]
+    out: str
+    sink: str
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A stream begins or resumes; `since` is the bookmark it asks from, if it asks for news only."""
 
@@ -67,6 +76,22 @@ class Requested:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """The body of an answer was read; `size` is its length in bytes, decompressed."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The server said how many requests are left of a limit, and in how many seconds it is whole again."""
+
+    limit: str
+    remaining: float
+    reset: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Noticed:
     """Something a person should know that stops nothing."""
 
@@ -75,11 +100,24 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A stream is over for this pull."""
+    """A stream is over for this pull; `error` says why, and `exit_code` what kind of error it is."""
 
     stream: str
     status: str
+    error: str = ""
+    hint: str = ""
+    exit_code: int = 0
 
 
-Event = Started | Committed | Waiting | Waited | Retrying | Requested | Noticed | Ended
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The pull is over."""
+
+    exit_code: int
+    seconds: float
+
+
+Event = (
+    Began | Started | Committed | Waiting | Waited | Retrying | Requested | Received | Told | Noticed | Ended | Finished
+)
 Observer = Callable[[Event], None]

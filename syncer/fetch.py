@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from .client import Client
 from .decode import Unparsable, encode, text_of
-from .errors import ProtocolError
+from .errors import ProtocolError, StateError
 from .page import JSON, MISSING, Page, Request, Response, digest
-from .pagination import missing
+from .pagination import anew, missing, taken
 from .stream import Stream
 
 
@@ -21,12 +21,16 @@ def pages(
     seen: Iterable[str] = (),
     last: str = "",
     empty: int = 0,
+    back: Request | None = None,
+    tail: Sequence[str] = (),
 ) -> Iterator[Page]:
     """Yield the pages from this request to the end of the stream.
 
     Requests may be in their saved form, and those of the pages are. `number` pages of this run are
     committed already; `seen` are the digests of requests made before, `last` that of the last page
-    with records, `empty` how many empty pages have come in a row.
+    with records, `empty` how many empty pages have come in a row; `back` and `tail` are the request for that
+    page and its records. Where the cursor counts from the start of a list, a resumed run reads that page
+    again, and what has moved across the place is taken with the next page.
 
     ProtocolError for a cursor that was followed before, a page that repeats the one before it, a next
     page on another server, or more empty pages than the stream allows. Nothing of such a page is
@@ -34,10 +38,15 @@ def pages(
     """
     asked = set(seen)
     resumed = number > 0
+    once = stream.pagination.cursor == "single-use"
+    moved: list[JSON] | None = None
+    if resumed and back is not None and stream.pagination.cursor == "shifting":
+        _, again = client.fetch(back.under(client.base_url), stream, resumed=True)
+        moved = again if _content(again) != last else None
     while request is not None:
         saved = request.below(client.base_url)
         request = saved.under(client.base_url)
-        if (mark := saved.digest()) in asked:
+        if (mark := saved.digest()) in asked and not once:
             raise ProtocolError(
                 f"page {number} names a next page that was read before: {request.shown}",
                 hint="the API sends this stream in circles; if it has changed since, add --restart",
@@ -53,11 +62,19 @@ def pages(
             error.message = f"page {number}: {error.message}"
             raise
         content = _content(records)
-        if records and content == last and not stream.may_repeat:
+        if records and content == last and not stream.may_repeat and not anew(stream.pagination, request):
             raise ProtocolError(
                 f"page {number} repeats the records of the page before it",
                 hint="the API ignores its own cursor; a stream that may do so says may_repeat=True",
             )
+        if once and records and content in asked and not stream.may_repeat:
+            raise ProtocolError(f"page {number} holds the records of an earlier page")
+        asked.add(content)
+        note = _note(stream, response) if number == 1 and following is None and records else ""
+        marks = [_content([record]) for record in records] if stream.pagination.cursor == "shifting" else []
+        if moved is not None:
+            records, moved = _unread([*moved, *records], tail), None
+            note = "the list has moved since the last pull stopped; what slid past that place is taken with this page"
         last, empty = (content, 0) if records else (last, empty + 1)
         if empty > stream.max_empty_pages and following is not None:
             raise ProtocolError(
@@ -73,9 +90,21 @@ def pages(
             total=_total(stream, response),
             date=response.date,
             digest=content,
-            note=_note(stream, response) if number == 1 and following is None and records else "",
+            tail=tuple(marks),
+            note=note,
         )
         request = following
+
+
+def _unread(both: list[JSON], tail: Sequence[str]) -> list[JSON]:
+    """Of the last page, read again, and the one behind it: what stands behind the records taken before."""
+    read = taken(frozenset(tail), [_content([record]) for record in both])
+    if not read:
+        raise StateError(
+            "the list has moved by more than a page since the last pull stopped, so records may have slipped past it",
+            hint="to begin this stream anew, add --restart",
+        )
+    return both[read:]
 
 
 def _note(stream: Stream, response: Response) -> str:

@@ -142,6 +142,11 @@ def flags(out: Path, kind: str, folder: Path | None) -> str:
     return "".join(f" {name} {quote(value)}" for name, value, needed in given if needed)
 
 
+def place(out: Path) -> str:
+    """The option that says where the output is, if a later command has to repeat it."""
+    return flags(out, KINDS[0], None).partition(" --sink ")[0]
+
+
 def elsewhere(command: str, out: Path, kind: str, source: str, streams: Sequence[Stream]) -> str:
     """What to say where none of the streams was pulled into this sink: the other one has them, or nothing is there."""
     here = out / source
@@ -150,7 +155,7 @@ def elsewhere(command: str, out: Path, kind: str, source: str, streams: Sequence
     used = [one for one in KINDS if any(_pulled(sink(one, out, source, stream)) for stream in streams)]
     if kind in used or not used:
         return ""
-    again = f"{command} --sink {used[0]}" + flags(out, KINDS[0], None).partition(" --sink ")[0]
+    again = f"{command} --sink {used[0]}" + place(out)
     return f"nothing was pulled with --sink {kind}, but {here} has what --sink {used[0]} wrote: {again}"
 
 

@@ -191,5 +191,7 @@ class Page:
     """The same as the Response's."""
     digest: str
     """A fingerprint of the records as they came, by which a repeated page is noticed."""
+    tail: Sequence[str] = ()
+    """Fingerprints of its records as they came, by which a list that has moved is found again."""
     note: str = ""
     """What a person should know of this page."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 
-from .auth import Environment, secret
+from .auth import Environment, need
 from .cache import Cache
 from .checkpoint import PENDING, Checkpoint, changes
 from .client import Client, Session
@@ -30,10 +30,12 @@ from .errors import (
     SyncerError,
     UnavailableError,
 )
-from .events import Committed, Ended, Event, Noticed, Observer, Started
+from .events import Committed, Event, Noticed, Observer, Started
 from .fetch import pages
-from .pacer import Pacer, place
+from .page import Page
+from .pagination import anew
 from .report import Budget, Report, StreamReport
+from .rota import paced
 from .sinks import Sink, sink
 from .sinks.disk import evidence
 from .stream import Connector, Stream, base_url, fingerprint, first_request
@@ -63,6 +65,11 @@ class Options:
         out = "" if self.out == OUT else f" --out {quote(str(self.out))}"
         return out + ("" if self.sink == "jsonl" else f" --sink {self.sink}")
 
+    @property
+    def given(self) -> str:
+        """The settings, as a command that goes on has to repeat them."""
+        return "".join(f" --set {quote(f'{name}={value}')}" for name, value in (self.settings or {}).items())
+
 
 def pull(
     connector: Connector,
@@ -81,8 +88,7 @@ def pull(
     """
     settings = ready(connector, streams, options.settings or {}, environment)
     targets = [sink(options.sink, options.out, connector.name, stream) for stream in streams]
-    given = "".join(f" --set {quote(f'{name}={value}')}" for name, value in (options.settings or {}).items())
-    report = Report(connector.name, options.sink, clock.stamp(), options.flags, given)
+    report = Report(connector.name, options.sink, clock.stamp(), options.flags, options.given)
     began = clock.monotonic()
 
     def watch(event: Event) -> None:
@@ -90,8 +96,8 @@ def pull(
         observe(event)
 
     with connector.server() if connector.server else nullcontext(base_url(connector, settings)) as url:
-        known = None if connector.server else place(origin(url), connector.auth, environment)
-        pacer = Pacer(connector.rate, clock, watch, known)
+        known = None if connector.server else origin(url)
+        pacer = paced(connector.rate, connector.auth, known, environment, clock, watch)
         client = Client(
             url,
             connector.auth,
@@ -109,7 +115,7 @@ def pull(
                 done = StreamReport(stream.name, target.places())
                 report.streams.append(done)
                 _guarded(connector, stream, settings, client, target, clock, watch, options, done)
-                watch(Ended(stream.name, done.status))
+                watch(done.ended())
                 if clock.stop or isinstance(done.error, CredentialsError | UnavailableError | SinkError):
                     break
         finally:
@@ -142,8 +148,7 @@ def ready(
     for stream in streams:
         first_request(stream, url, settings, None)
     if connector.auth and not connector.auth.optional:
-        for name in connector.auth.variables():
-            secret(name, environment)
+        need(connector.auth, environment)
     return settings
 
 
@@ -214,14 +219,18 @@ def _pull(
         seen=checkpoint.trail,
         last=checkpoint.last,
         empty=checkpoint.empty,
+        back=checkpoint.back,
+        tail=checkpoint.tail,
     )
     since, older = checkpoint.bookmark, 0
     floor = validator.order(since)
     for page in coming:
         stamp = clock.stamp()
         verdict = validator.judge(page, checkpoint.run, stamp)
-        records, rejects, _ = checkpoint.unseen(verdict)
-        after = checkpoint.advance(page, verdict, validator.order, stamp, incremental=stream.incremental)
+        records, rejects, _ = checkpoint.unseen(verdict, keyed=bool(stream.key))
+        after = checkpoint.advance(
+            page, verdict, validator.order, stamp, incremental=stream.incremental, keyed=bool(stream.key)
+        )
         whole = not after.open and not stream.incremental
         passed = budget.passed(after.counts, len(page.records), len(verdict.rejects), whole=whole)
         if not after.open:
@@ -232,11 +241,8 @@ def _pull(
         if page.note:
             notice(page.note)
         older += sum(less(record.order, floor) for record in records)
-        if stream.pagination.cursor == "shifting" and after.total is not None and after.total < (checkpoint.total or 0):
-            notice(
-                f"page {page.number}: the API declares {after.total:,} records, {checkpoint.total:,} before; its cursor"
-                " counts from the start, so records may have slipped past it"
-            )
+        if slipped := _slipped(stream, page, checkpoint.total, after.total):
+            notice(slipped)
         checkpoint = after
         counts = checkpoint.counts
         observe(
@@ -302,6 +308,17 @@ def _cache(
     return cache
 
 
+def _slipped(stream: Stream, page: Page, before: int | None, now: int | None) -> str:
+    """What to say where a list that is counted from its start has become shorter while it was read."""
+    counted = stream.pagination.cursor == "shifting" and not anew(stream.pagination, page.request)
+    if not counted or before is None or now is None or now >= before:
+        return ""
+    return (
+        f"page {page.number}: the API declares {now:,} records, {before:,} before; its cursor counts from the start,"
+        " so records may have slipped past it"
+    )
+
+
 _KEPT = " beside the output of the last complete pull, which stays in place"
 
 
@@ -331,6 +348,11 @@ def _start(
     if checkpoint.run and not options.restart:
         fixed = _KEYS + _ASKED if checkpoint.open else _KEYS
         _same(changes(checkpoint.fingerprint, now), fixed if options.accept_changes else None)
+    if checkpoint.open and checkpoint.counts.pages and stream.pagination.cursor == "single-use" and not options.restart:
+        raise StateError(
+            "the saved position can be used only once, and the pull that stopped may have used it",
+            hint="to begin this stream anew, add --restart",
+        )
     if checkpoint.open and not options.restart:
         return replace(checkpoint, fingerprint=now)
     nothing = checkpoint.status == "short" and checkpoint.bookmark is None  # to go on from, but something to replace

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from .answers import UNCHANGED
 from .checkpoint import Checkpoint, Counts
 from .errors import ConfigError, SyncerError
-from .events import Event, Requested, Retrying, Waited
+from .events import Ended, Event, Received, Requested, Retrying, Told, Waited
 from .terminal import counted, one_line
 
 Status = Literal["complete", "short", "capped", "stopped", "failed"]
@@ -18,6 +18,8 @@ Status = Literal["complete", "short", "capped", "stopped", "failed"]
 
 SHOWN = 10
 """How many causes of a stream the summary lists."""
+LIMITS = 20
+"""How many limits are remembered: a server may make up any number of names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,12 @@ class StreamReport:
         self.run, self.stored, self.unknown, self.total = after.counts, after.stored, after.unknown, after.total
         self.bookmark = after.bookmark
 
+    def ended(self) -> Ended:
+        """How it ended, for whoever watches."""
+        if self.error is None:
+            return Ended(self.stream, self.status)
+        return Ended(self.stream, self.status, str(self.error), self.error.hint, self.error.exit_code)
+
     @property
     def resumable(self) -> bool:
         """Whether the same command again would go on, rather than fail in the same way."""
@@ -138,7 +146,9 @@ class Report:
     requests: int = 0
     not_modified: int = 0
     retries: int = 0
+    received: int = 0
     waits: Counter[str] = field(default_factory=Counter)
+    limits: dict[str, Told] = field(default_factory=dict)
     signal: int = 0
 
     def watch(self, event: Event) -> None:
@@ -150,6 +160,10 @@ class Report:
             self.retries += 1
         elif isinstance(event, Waited):
             self.waits[event.reason] += event.seconds  # type: ignore[assignment]
+        elif isinstance(event, Received):
+            self.received += event.size
+        elif isinstance(event, Told) and (event.limit in self.limits or len(self.limits) < LIMITS):
+            self.limits[event.limit] = event
 
     @property
     def exit_code(self) -> int:
@@ -168,7 +182,9 @@ class Report:
             "requests": self.requests,
             "not_modified": self.not_modified,
             "retries": self.retries,
+            "received": self.received,
             "waited": {reason: round(seconds, 3) for reason, seconds in self.waits.items()},
+            "limits": {name: {"remaining": told.remaining, "reset": told.reset} for name, told in self.limits.items()},
             "exit_code": self.exit_code,
             "streams": [stream.to_json() for stream in self.streams],
         }
@@ -214,9 +230,15 @@ class Report:
         lines += [f"{kind}  {place}" for kind, place in dict.fromkeys(files)]
         if any(stream.causes or stream.stored.rejected for stream in self.streams):
             lines.append(f"next     syncer rejects {self.source}{self.flags}")
-        if names := " ".join(stream.stream for stream in self.streams if stream.resumable):
-            lines.append(f"resume   syncer pull {self.source} {names}{self.settings}{self.flags}")
+        if self.resume:
+            lines.append(f"resume   {self.resume}")
         return "\n".join(lines)
+
+    @property
+    def resume(self) -> str:
+        """The command that goes on where this pull stopped; empty if there is nothing to go on with."""
+        names = " ".join(stream.stream for stream in self.streams if stream.resumable)
+        return f"syncer pull {self.source} {names}{self.settings}{self.flags}" if names else ""
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> str:

@@ -57,13 +57,18 @@ def say(text: str, *, error: bool = False) -> None:
         silence(stream)
 
 
+def harmless(line: bytes) -> str:
+    """A line of JSON in which what could harm a terminal is escaped the way JSON does it."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", line.decode())
+
+
 def say_json(line: bytes) -> None:
-    """Print a line of JSON to stdout; what could harm a terminal is escaped the way JSON does it."""
-    text = line.decode()
+    """Print a line of JSON to stdout, harmless and in the encoding of stdout."""
+    text = harmless(line)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     if encoding.lower().replace("-", "") != "utf8":
         text = re.sub(r"[^\x00-\x7f]", lambda match: json.dumps(match.group())[1:-1], text)
-    say(_UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text))
+    say(text)
 
 
 def silence(stream: TextIO) -> None:

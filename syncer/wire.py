@@ -1,61 +1,62 @@
-"""A strict layer under requests: what it accepts as an answer is whole, or it is no answer.
+"""A strict session of requests: what it accepts as an answer is whole, or it is no answer.
 
-http.client and urllib3 take a head that ends early for a complete one, stop at half a gzip stream, hand
-out `103 Early Hints` as the answer, and wait for ever on a server that drips. The classes here refuse
-the first three and put one deadline over head and body together; `read` takes the body in bounded pieces.
+What comes over a connection is judged in `strict`; `read` takes the body in bounded pieces and inflates it
+itself, because requests stops at half a gzip stream; `sender` asks for tokens.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
 import re
-import socket
+import ssl
 import time
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError, LocationParseError, NameResolutionError
+from urllib3.exceptions import (
+    HTTPError,
+    LocationParseError,
+    NameResolutionError,
+)
 from urllib3.exceptions import TimeoutError as PoolTimeout
-from urllib3.response import HTTPResponse
 from urllib3.util import parse_url
 
+from . import network
+from .answers import LIMITS, RETRYABLE
+from .auth import Send, Told
 from .errors import FetchError, ProtocolError, TransientError
+from .limits import retry_after
+from .moments import http_date
+from .peers import Peers
+from .strict import Adapter
+from .strict import BrokenAnswerError as BrokenAnswerError
+from .strict import Limits as Limits
+from .strict import StaleConnectionError as StaleConnectionError
 
 _CHUNK = 65536
-_HEAD = 262144
-_INTERIM = 5
 _MEMBERS = 1000
+_GZIP = b"\x1f\x8b"
+_SMALL = 2**20
+_PLAIN = {"User-Agent": "syncer", "Accept-Encoding": "identity"}
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long one request may take, in seconds, and how large its answer may be, in bytes."""
+def session(
+    limits: Limits,
+    monotonic: Callable[[], float] = time.monotonic,
+    identity: ssl.SSLContext | None = None,
+    home: str | None = None,
+) -> requests.Session:
+    """A requests session that is strict, keeps no cookies and reads nothing from the environment.
 
-    connect: float = 10.0
-    read: float = 30.0
-    whole: float = 120.0
-    wire: int = 64 * 2**20
-    plain: int = 256 * 2**20
-
-
-class BrokenAnswerError(HTTPError):
-    """The server's bytes are not an HTTP answer that can be trusted."""
-
-
-def session(limits: Limits, monotonic: Callable[[], float] = time.monotonic) -> requests.Session:
-    """A requests session that is strict, keeps no cookies and reads nothing from the environment."""
+    `identity` is a TLS context with a certificate of the client's own, `home` the API's host (see Peers).
+    """
     made = requests.Session()
     made.trust_env = False
     made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = _Adapter(limits, monotonic)
+    adapter = Adapter(limits, monotonic, identity, Peers(home))
     made.mount("http://", adapter)
     made.mount("https://", adapter)
     return made
@@ -71,15 +72,14 @@ def read(response: requests.Response, limits: Limits) -> bytes:
         raise ProtocolError("the answer is in a coding that was not asked for")
     pieces: list[bytes] = []
     taken = 0
-    try:
-        for piece in response.raw.stream(_CHUNK, decode_content=False):
-            taken += len(piece)
-            if taken > limits.wire:
-                raise ProtocolError(f"the answer is larger than {limits.wire:,} bytes on the wire")
-            pieces.append(piece)
-    except ValueError:  # urllib3 takes a negative chunk size for a number
-        raise TransientError("the answer's chunks are malformed") from None
+    for piece in response.raw.stream(_CHUNK, decode_content=False):
+        taken += len(piece)
+        if taken > limits.wire:
+            raise ProtocolError(f"the answer is larger than {limits.wire:,} bytes on the wire")
+        pieces.append(piece)
     data = b"".join(pieces)
+    if not coding and data.startswith(_GZIP):
+        raise ProtocolError("the answer is compressed and does not say so")
     return _inflate(data, limits.plain) if coding.endswith("gzip") and data else data
 
 
@@ -95,6 +95,38 @@ def origin(url: str) -> tuple[str, str, int]:
     if parts.auth is not None:
         raise ProtocolError("the URL holds a user name")
     return scheme, parts.host.lower().rstrip("."), parts.port or (443 if scheme == "https" else 80)
+
+
+def sender(
+    session: requests.Session, limits: Limits, now: Callable[[], datetime], environment: Mapping[str, str]
+) -> Send:
+    """What sends requests for tokens: to the address given and no other, for a small answer, at once."""
+    small = replace(limits, wire=_SMALL, plain=_SMALL)
+
+    def send(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Told:
+        _, host, _ = place = origin(url)
+        via, trusted = network.route(place, environment), network.bundle(environment)
+        try:
+            prepared = requests.Request(method, url, headers={**_PLAIN, **headers}, data=body).prepare()
+            wait = (limits.connect, limits.read)
+            sent = session.get_adapter(url).send(prepared, stream=True, timeout=wait, verify=trusted, proxies=via)
+            with sent as answer:
+                content = b"" if answer.is_redirect else read(answer, small)
+        except TransientError as error:
+            raise TransientError(f"{host}, asked for a token: {error.reason}") from None
+        except requests.exceptions.SSLError as error:
+            raise untrusted(error, host) from None
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            raise TransientError(f"{host}, asked for a token: {cause(error)}") from None
+        named = {name.lower(): value for name, value in answer.headers.items()}
+        status = answer.status_code
+        if status in RETRYABLE + LIMITS:
+            asked = retry_after(named, None, http_date(named.get("date", "")) or now()) or 0.0
+            raise TransientError(f"{host}, asked for a token, answered {status}", wait=asked, limited=status in LIMITS)
+        cookies = [line.partition(";")[0].partition("=") for line in answer.raw.headers.getlist("set-cookie")]
+        return Told(status, named, content, {name.strip(): value.strip() for name, _, value in cookies})
+
+    return send
 
 
 def cause(error: Exception) -> str:
@@ -148,118 +180,3 @@ def _inflate(data: bytes, limit: int) -> bytes:
         plain.append(piece)
         data = member.unused_data.lstrip(b"\0")
     raise ProtocolError(f"the compressed answer has more than {_MEMBERS} parts")
-
-
-class _Clocked(io.RawIOBase):
-    """A socket's bytes until a deadline: each receive waits for what is left, at most the read timeout."""
-
-    def __init__(self, raw: Any, sock: socket.socket, limits: Limits, monotonic: Callable[[], float]) -> None:
-        self._raw, self._sock, self._limits, self._monotonic = raw, sock, limits, monotonic
-        self._end = monotonic() + limits.whole
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._end - self._monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer did not end in time")
-        self._sock.settimeout(min(left, self._limits.read))
-        taken: int | None = self._raw.readinto(buffer)
-        return taken
-
-    def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
-            super().close()
-
-
-class _Head:
-    """The head's lines: an end of file inside it is an error, and so is a head without end."""
-
-    def __init__(self, inner: io.BufferedReader) -> None:
-        self.inner, self._taken = inner, 0
-
-    def readline(self, limit: int = -1) -> bytes:
-        line = self.inner.readline(limit)
-        if not line.endswith(b"\n") and len(line) < 65537 and (line or self._taken):
-            raise BrokenAnswerError("the connection closed inside the answer's head")
-        self._taken += len(line)
-        if self._taken > _HEAD:
-            raise BrokenAnswerError("the answer's head does not end")
-        return line
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-
-class _Body(HTTPResponse):
-    """urllib3's body, which reads to the end of the connection when a chunk has a negative size."""
-
-    def _update_chunk_length(self) -> None:
-        super()._update_chunk_length()
-        if self.chunk_left is not None and self.chunk_left < 0:
-            raise BrokenAnswerError("the answer's chunks are malformed")
-
-
-class _Adapter(HTTPAdapter):
-    """requests' adapter over connections whose answers are strict."""
-
-    def __init__(self, limits: Limits, monotonic: Callable[[], float]) -> None:
-        self._classes = _pools(limits, monotonic)
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = self._classes
-
-
-def _pools(limits: Limits, monotonic: Callable[[], float]) -> dict[str, Any]:
-    class Answer(http.client.HTTPResponse):
-        def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
-            super().__init__(sock, *args, **options)
-            raw = self.fp.detach()
-            self.fp = io.BufferedReader(_Clocked(raw, sock, limits, monotonic))
-
-        def begin(self) -> None:
-            inner = self.fp
-            self.fp = _Head(inner)  # type: ignore[assignment]
-            try:
-                for _ in range(_INTERIM + 1):  # http.client skips only 100
-                    super().begin()
-                    if self.status >= 200:
-                        break
-                    if self.status == 101:
-                        raise BrokenAnswerError("the server switches protocols, unasked")
-                    self.headers = self.msg = None  # type: ignore[assignment]
-                else:
-                    raise BrokenAnswerError("the server sends interim answers without end")
-                if self.msg is not None and self.msg.defects:
-                    raise BrokenAnswerError("the answer's head is malformed")
-            finally:
-                if isinstance(self.fp, _Head):
-                    self.fp = inner
-
-    class Plain(HTTPConnection):
-        response_class = Answer
-
-        def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-            answer = super().getresponse()
-            answer.__class__ = _Body
-            return answer
-
-    class Secure(HTTPSConnection):
-        response_class = Answer
-
-        def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-            answer = super().getresponse()
-            answer.__class__ = _Body
-            return answer
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    return {"http": PlainPool, "https": SecurePool}

@@ -88,7 +88,7 @@ class Project:
         return subprocess.Popen(
             [sys.executable, "-m", "syncer", *arguments],
             cwd=self.path,
-            env={**CLEAN, "HOME": str(self.path), **(env or {})},
+            env={**CLEAN, "HOME": str(self.path), "SYNCER_STATE": f"{self.path}-state", **(env or {})},
             encoding="utf-8",
             **{**piped, **options},
         )

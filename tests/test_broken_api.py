@@ -66,7 +66,7 @@ def test_a_broken_protocol_keeps_the_checkpoint_and_names_the_page(
         assert (9, lines(RECORDS[: 2 * PAGE])) == (done.code, project.output())
         asked, api.misbehave = len(api.seen), None
         assert 0 == project.run("pull", "shop").code
-        assert 3 == len(api.seen) - asked
+        assert 3 + (style == "next") == len(api.seen) - asked  # where links shift, the last page is read again
     assert EVERYTHING == project.output()
     assert words in done.stdout
 

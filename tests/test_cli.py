@@ -197,6 +197,11 @@ def test_a_setting_comes_from_the_command_or_the_environment(project: Project, a
     assert EVERYTHING == project.output()
 
 
+def later(project: Project) -> dict[str, str]:
+    """As if a limit were over: what an earlier pull was told of it is not found."""
+    return {"SYNCER_STATE": f"{project.path}-later"}
+
+
 def test_check_validates_one_page_of_each_stream_and_writes_nothing(project: Project, api: Api) -> None:
     project.write(connector(api.url, streams=("items", "others")))
     done = project.run("check", "shop")
@@ -444,7 +449,8 @@ def test_a_limit_that_outlasts_the_patience_ends_the_run_and_says_when_to_come_b
     done = project.run("pull", "shop", "--patience", "2s")
     assert (4, 3) == (done.code, len(api.seen))
     assert "run the same command again after 2" in done.stdout
-    assert 0 == project.run("pull", "shop").code
+    assert (4, 3) == (project.run("pull", "shop", "--patience", "2s").code, len(api.seen))
+    assert 0 == project.run("pull", "shop", env=later(project)).code
     assert EVERYTHING == project.output()
 
 
@@ -491,7 +497,7 @@ def test_a_signal_ends_a_wait(project: Project, api: Api, number: signal.Signals
     process.send_signal(number)
     done = ended(process)
     assert (128 + number, 3, lines(RECORDS[: 2 * PAGE])) == (done.code, len(api.seen), project.output())
-    assert 0 == project.run("pull", "shop").code
+    assert 0 == project.run("pull", "shop", env=later(project)).code
     assert EVERYTHING == project.output()
 
 

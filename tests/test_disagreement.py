@@ -227,7 +227,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_resumes_exactly(small: Projec
     with Api(LARGE) as api:
         small.write(connector(api.url))
         filler = small.data / "somebody-elses"
-        filler.write_bytes(b"x" * (512 - 64) * 1024)
+        filler.write_bytes(b"x" * (512 - 96) * 1024)
         done = small.run("pull", "shop", "--sink", sink)
         assert 6 == done.code
         assert "bytes free" in done.stdout

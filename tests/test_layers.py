@@ -19,13 +19,14 @@ ROOT = PACKAGE.parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 CONNECTORS = sorted((ROOT / "connectors").glob("*.py"))
 DOORS = {
-    "requests": {"client", "wire"},
+    "requests": {"client", "strict", "wire"},
     "tenacity": {"client", "retry"},
     "typer": {"cli"},
     "rich": {"progress"},
     "dotenv": {"config"},
     "sqlite3": {"cache", "checkpoint", "sinks"},
     "diskcache": {"cache"},
+    "http_sf": {"quotas"},
 }
 """Which modules may import a library; nothing else is said about the others."""
 

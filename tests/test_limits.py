@@ -13,8 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from syncer import Bearer
+from syncer.errors import UnavailableError
+from syncer.events import Waiting
 from syncer.limits import limited, limits, retry_after, unread, wait
 from syncer.moments import YEAR, again_in, http_date, number, seconds
+from tests.scripted import response, scripted
+from tests.test_client import CANARY, GOOD, Asker
 
 steady = settings(derandomize=True, deadline=None, database=None, max_examples=300)
 
@@ -666,3 +671,43 @@ def test_what_nobody_can_read_is_told_by_name() -> None:
 def test_a_name_that_cannot_be_shown_is_left_out() -> None:
     (limit,) = limits({"x-ratelimit-remaining": "1", "x-ratelimit-resource": "\x1b[31mred"}, None, DATE)
     assert ("X-RateLimit", "") == (limit.name, limit.scope)
+
+
+# --- the client obeys ---
+
+
+def test_a_limit_that_calls_itself_good_is_waited_for() -> None:
+    slack = response(b'{"ok": false, "error": "ratelimited"}', "200 OK", "Retry-After: 30")
+    cost = b'{"requestedQueryCost": 752, "throttleStatus": {"currentlyAvailable": 2, "restoreRate": 50}}'
+    shopify = response(
+        b'{"errors": [{"message": "Throttled", "extensions": {"code": "THROTTLED"}}], "extensions": {"cost": %s}}'
+        % cost
+    )
+    for answer, least in ((slack, 30.0), (shopify, 15.0)):
+        with scripted(answer, GOOD) as server:
+            asker = Asker(server.url)
+            assert [{"id": 1}] == asker.fetch()[1]
+        assert 2 == len(server.requests)
+        assert pytest.approx(least, abs=1e-3) == asker.time.slept
+
+
+@pytest.mark.parametrize("line", ["X-HubSpot-RateLimit-Daily-Remaining: 0", "Sforce-Limit-Info: api-usage=5000/5000"])
+def test_a_spent_day_ends_the_run_before_the_next_request_instead_of_a_sleep(line: str) -> None:
+    with scripted(response(b'{"items": [{"id": 1}]}', "200 OK", line)) as server:
+        asker = Asker(server.url, patience=900.0)
+        assert [{"id": 1}] == asker.fetch()[1]
+        with pytest.raises(UnavailableError, match="patience"):
+            asker.fetch()
+    assert (1, 0.0) == (len(server.requests), asker.time.slept)
+
+
+def test_a_secret_that_the_server_calls_a_bucket_by_is_not_shown() -> None:
+    lines = (f"X-RateLimit-Resource: {CANARY}", "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 42")
+    with scripted(response(b'{"items": []}', "200 OK", *lines), GOOD) as server:
+        asker = Asker(server.url, auth=Bearer("API_TOKEN"))
+        asker.fetch()
+        asker.fetch()
+    assert pytest.approx(42.0) == asker.time.slept
+    (waiting,) = asker.watcher.of(Waiting)
+    assert "spent" in waiting.reason
+    assert CANARY not in str(asker.watcher.events)

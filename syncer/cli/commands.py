@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,8 @@ from .given import (
     OUT,
     AsJson,
     Folder,
+    Log,
+    Metrics,
     Out,
     Settings,
     SinkKind,
@@ -31,6 +33,10 @@ from .given import (
     variables,
     without_secrets,
 )
+
+if TYPE_CHECKING:
+    from ..events import Observer
+    from ..report import Report
 
 app = typer.Typer(
     add_completion=False,
@@ -65,6 +71,8 @@ def pull(
     ] = False,
     yes: Yes = False,
     folder: Folder = None,
+    log: Log = None,
+    metrics: Metrics = None,
     as_json: AsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every request.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary, only errors.")] = False,
@@ -75,6 +83,7 @@ def pull(
     from ..pull import Options
     from ..pull import pull as run
     from ..report import Budget
+    from .recorded import Run, recorded
 
     connector, chosen = looked_up(source, streams, folder)
     Budget.parse(max_rejects)
@@ -99,17 +108,33 @@ def pull(
         pace = f", at most {connector.rate}" if connector.rate else ""
         say(f"{source}: {', '.join(stream.name for stream in chosen)} → {out / source} ({sink}{pace})", error=True)
     clock = Clock(stop=stopping())
-    with shown(clock, quiet=quiet or as_json, verbose=verbose) as observe:
+    flags = overview.flags(out, sink, folder)
+
+    def work(observe: Observer) -> Report:
         report = run(connector, chosen, options, variables(), clock, observe)
-    report.flags = overview.flags(out, sink, folder)
-    for error in (stream.error for stream in report.streams if stream.error):
-        error.message, error.hint = without_secrets(error.message), without_secrets(error.hint)
+        report.flags = flags
+        for error in (stream.error for stream in report.streams if stream.error):
+            error.message, error.hint = without_secrets(error.message), without_secrets(error.hint)
+        return report
+
+    about = Run(
+        connector,
+        tuple(stream.name for stream in chosen),
+        out,
+        sink,
+        f"syncer pull {source} {' '.join(streams or [])}".rstrip() + options.given + flags,
+        overview.place(out),
+        log,
+        metrics,
+    )
+    with shown(clock, quiet=quiet or as_json or log == "-", verbose=verbose) as observe:
+        report = recorded(about, clock, variables(), observe, work)
     if as_json:
         print_json(report.to_json())
     elif not quiet:
         say(report.text())
     for stream in report.streams:
-        if stream.error and (quiet or as_json):
+        if stream.error and (quiet or as_json) and log != "-":
             explain(stream.error)
     raise typer.Exit(report.exit_code)
 
@@ -213,18 +238,26 @@ def check(
     source: Source,
     streams: Streams = None,
     settings: Settings = None,
+    out: Out = OUT,
+    sink: SinkKind = "jsonl",
     max_patience: Annotated[str, typer.Option("--patience", metavar="TIME", help="How long to wait.")] = "30s",
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check credentials, reach the API and validate one page of each stream; nothing is written."""
+    """Check credentials and space, reach the API and validate one page of each stream; nothing is written."""
     from .. import overview
     from ..check import check as run
+    from ..sinks import sink as open_sink
+    from .recorded import room
 
     connector, chosen = looked_up(source, streams, folder)
+    for stream in chosen:
+        open_sink(sink, out, source, stream)  # an unknown one is refused
     given, environment = filled(settings), variables()
     if warning := overview.exposed(connector, chosen, given, environment):
         say(warning, error=True)
+    if warning := room(out, source):
+        say(f"note: {warning}", error=True)
     clock = Clock(stop=stopping())
     rows = run(connector, chosen, given, environment, clock, seconds(max_patience))
     for row in rows:
@@ -233,6 +266,33 @@ def check(
     raise typer.Exit(
         next((row["exit_code"] for row in rows if row["exit_code"]), 128 + clock.stop.signal if clock.stop else 0)
     )
+
+
+@app.command()
+def runs(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SOURCE | show ID]", help="Only this source; or one run, by the beginning of its id."),
+    ] = None,
+    out: Out = OUT,
+    every: Annotated[bool, typer.Option("--all", help="Every run that is remembered, not only the latest 20.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show past pulls: when, how long, how each ended, why, and what to type next."""
+    from .. import history, ledger
+
+    one = words[1] if words and len(words) == 2 and words[0] == "show" else None
+    if one is None and words and (len(words) > 1 or words == ["show"]):
+        raise ConfigError(
+            "that is neither a source nor a run", hint="type `syncer runs SOURCE` or `syncer runs show ID`"
+        )
+    source = words[0] if words and one is None else None
+    found = ledger.runs(out, source) if (out / (source or "")).is_dir() else []
+    if one is not None:
+        row = ledger.run(found, one)
+        print_json(row) if as_json else say(history.showing(row))
+    else:
+        print_json(found) if as_json else say(history.listing(found, len(found) if every else 20, out / (source or "")))
 
 
 @app.callback(invoke_without_command=True)

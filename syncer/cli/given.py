@@ -33,6 +33,18 @@ Settings = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for machines.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Log = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        envvar="SYNCER_LOG",
+        metavar="FILE",
+        help="Add every event to this file, a line of JSON each; - is stderr.",
+    ),
+]
+Metrics = Annotated[
+    Path | None, typer.Option("--metrics", metavar="FILE", help="Write Prometheus metrics to this file at the end.")
+]
 OUT = Path("data")
 
 
@@ -115,14 +127,20 @@ def explain(error: SyncerError) -> None:
 
 
 def without_secrets(text: str) -> str:
-    """The text without the value of any variable, of `.env` too, that is named like a secret; short ones are words."""
+    """The text without any of the hidden values."""
+    for value in hidden():
+        text = text.replace(value, "***")
+    return text
+
+
+def hidden() -> list[str]:
+    """The value of every variable, of `.env` too, that is named like a secret; short ones are words."""
     known: Mapping[str, str] = os.environ
     with suppress(SyncerError):
         known = variables()
-    for name, value in known.items():
-        if len(value.strip()) >= 8 and any(word in name.upper() for word in ("TOKEN", "KEY", "SECRET", "PASSWORD")):
-            text = text.replace(value.strip(), "***")
-    return text
+    words = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+    found = [value.strip() for name, value in known.items() if any(word in name.upper() for word in words)]
+    return [value for value in found if len(value) >= 8]
 
 
 def print_json(value: Any) -> None:

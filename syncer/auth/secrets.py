@@ -1,0 +1,173 @@
+"""Where a secret comes from, and how it is kept out of what is shown or stored.
+
+A style names variables. For a variable NAME, the first of these that is set counts:
+
+    NAME            the secret itself, in the environment or in .env
+    NAME_FILE       a file that holds it (Docker, Kubernetes)
+    NAME_COMMAND    a command that prints it; run without a shell, for at most 30 seconds
+    NAME_KEYRING    its place in the desktop's keyring, as service/user (with the extra `keyring`)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import stat
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+from ..errors import ConfigError, CredentialsError
+
+Environment = Mapping[str, str]
+
+_LARGEST = 65536
+_LONGEST = 30.0
+_OUTPUT: dict[str, str] = {}
+"""What commands printed: one may ask a person to unlock something, and that once is enough for a process."""
+
+
+def secret(name: str, environment: Environment, *, lines: bool = False) -> str:
+    """The secret of a variable, without the newline that `echo` and editors add.
+
+    CredentialsError if it is missing, empty, or holds a character that no HTTP header can; `lines` allows
+    line ends, for keys that are files.
+    """
+    value = _found(name, environment).strip()
+    if not value:
+        raise CredentialsError(
+            f"the environment variable {name} is not set",
+            hint=f"export {name}=… or write {name}=… into a file called .env here; "
+            f"or set {name}_FILE, {name}_COMMAND or {name}_KEYRING to where it is kept",
+        )
+    plain = re.sub(r"[\r\n\t]", "", value) if lines else value
+    if not plain.isascii() or not plain.isprintable():
+        raise CredentialsError(
+            f"the environment variable {name} holds a character that cannot be sent",
+            hint=f"set {name} again: it must be one line of printable ASCII",
+        )
+    return value
+
+
+def variable(name: str) -> None:
+    """Refuse what cannot be an environment variable, without showing it: it may be the secret itself. ConfigError."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ConfigError(
+            "what should be the name of an environment variable cannot be one",
+            hint='name the variable that holds the secret, as in env="SHOP_TOKEN"; never the secret itself',
+        )
+
+
+def given(name: str, environment: Environment) -> bool:
+    """Whether something says where the secret is; nothing is opened or run to find out whether it is there."""
+    return any(environment.get(name + suffix, "").strip() for suffix in ("", *_SOURCES))
+
+
+def forget(name: str, environment: Environment) -> None:
+    """Run the command of a variable again when it is next asked for: what it printed has been refused."""
+    _OUTPUT.pop(environment.get(name + "_COMMAND", "").strip(), None)
+
+
+def mask(content: bytes, secrets: Iterable[str]) -> bytes:
+    """The content with every secret as `***`, also where it is percent-encoded or escaped for JSON."""
+    for value in secrets:
+        escaped = json.dumps(value)[1:-1]
+        forms = {value, quote(value), quote(value, safe=""), quote_plus(value), escaped, escaped.replace("/", "\\/")}
+        forms |= {re.sub("%..", lambda match: match.group().lower(), form) for form in forms if "%" in form}
+        longest = sorted(forms, key=len, reverse=True)
+        content = re.sub("|".join(map(re.escape, longest)).encode(), b"***", content)
+    return content
+
+
+def _found(name: str, environment: Environment) -> str:
+    if environment.get(name, "").strip():
+        return environment[name]
+    for suffix, source in _SOURCES.items():
+        if place := environment.get(name + suffix, "").strip():
+            return source(name + suffix, place, environment)
+    return ""
+
+
+def _file(name: str, place: str, environment: Environment) -> str:
+    try:
+        path = Path(place).expanduser()
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise CredentialsError(f"{name} names something that is not a file", hint=f"set {name} to a file's path")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+        text = content.decode()
+    except (OSError, ValueError, RuntimeError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it is not text"
+        raise CredentialsError(
+            f"the file that {name} names cannot be read: {why}", hint=f"check the path in {name}, and who may read it"
+        ) from None
+    return _bounded(name, text)
+
+
+def _command(name: str, place: str, environment: Environment) -> str:
+    if place in _OUTPUT:
+        return _OUTPUT[place]
+    hint = f"run the command in {name} yourself and see what it says; it should print the secret and nothing else"
+    try:
+        done = subprocess.run(  # noqa: S603 the user's own command, split and not given to a shell
+            shlex.split(place),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # may hold the secret
+            timeout=_LONGEST,
+            check=False,
+            env={**os.environ, **environment},
+        )
+    except subprocess.TimeoutExpired:
+        raise CredentialsError(f"the command in {name} did not end within {_LONGEST:g} s", hint=hint) from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "its quotes do not match"
+        raise CredentialsError(f"the command in {name} cannot be run: {why}", hint=hint) from None
+    if done.returncode:
+        raise CredentialsError(f"the command in {name} failed with exit code {done.returncode}", hint=hint)
+    text = _bounded(name, done.stdout.decode("utf-8", "replace"))
+    if not text.strip():
+        raise CredentialsError(f"the command in {name} printed nothing", hint=hint)
+    _OUTPUT[place] = text
+    return text
+
+
+def _keyring(name: str, place: str, environment: Environment) -> str:
+    service, slash, user = place.rpartition("/")
+    if not slash or not service or not user:
+        raise CredentialsError(f"{name} is not of the form service/user", hint=f"set {name}=service/user")
+    try:
+        import keyring
+        import keyring.errors
+    except ImportError:
+        raise ConfigError(
+            f"{name} is set, but the keyring cannot be read here", hint="pip install 'syncer[keyring]'"
+        ) from None
+    bare = name.removesuffix("_KEYRING")
+    try:
+        value = keyring.get_password(service, user)
+    except keyring.errors.KeyringError:
+        raise CredentialsError(
+            "this machine has no keyring that can be opened", hint=f"set {bare} or {bare}_FILE instead"
+        ) from None
+    if not value:
+        raise CredentialsError(
+            f"the keyring holds nothing at the place that {name} names", hint=f"keyring set {service} {user}"
+        )
+    return _bounded(name, value)
+
+
+def _bounded(name: str, text: str) -> str:
+    if len(text) > _LARGEST:
+        raise CredentialsError(f"what {name} leads to is too long for a secret", hint=f"check {name}")
+    return text
+
+
+_SOURCES: dict[str, Callable[[str, str, Environment], str]] = {
+    "_FILE": _file,
+    "_COMMAND": _command,
+    "_KEYRING": _keyring,
+}

@@ -1,0 +1,173 @@
+"""Tokens that a server gives: asked for at a declared URL, renewed before they expire and after a 401."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from ..errors import ConfigError, CredentialsError, ProtocolError, TransientError
+from ..page import JSON
+from .style import Context, Signable, Told
+
+LONGEST = 366 * 86400.0
+_LARGEST = 16384
+_LEEWAY = 60.0
+_LATER = ("temporarily_unavailable", "server_error", "slow_down")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token, for how many seconds it is good if that is known, and what it can be renewed with."""
+
+    value: str
+    lasts: float | None = None
+    refresh: str = ""
+
+
+class Fetched:
+    """The Signer of a style whose token comes from a server.
+
+    `fetch` asks for one, and is told the one that is no longer good; `put` puts it into a request.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        fetch: Callable[[str], Token],
+        put: Callable[[Signable, str], None],
+        secrets: Iterable[str] = (),
+        stale: tuple[int, ...] = (401,),
+    ) -> None:
+        self._clock, self._fetch, self._put, self._stale = context.clock, fetch, put, stale
+        self._seen = dict.fromkeys(secrets)
+        self._lock = threading.RLock()
+        self._token: Token | None = None
+        self._due = math.inf
+        self._used = threading.local()
+
+    def ready(self, ahead: float) -> None:
+        """Have a token that is still good when the request leaves."""
+        with self._lock:
+            if self._token is None or self._due <= self._clock.monotonic() + ahead:
+                self._take()
+
+    def sign(self, request: Signable) -> None:
+        """Put the token in; one that has expired meanwhile is renewed first."""
+        with self._lock:
+            self.ready(0.0)
+            self._used.value = self._token.value if self._token else ""
+            self._put(request, self._used.value)
+
+    def secrets(self) -> Iterable[str]:
+        """The secrets that get tokens, and every token there was."""
+        return tuple(self._seen)
+
+    def renew(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Get another token for one that was refused, unless there is another one by now."""
+        if status not in self._stale:
+            return False
+        with self._lock:
+            if self._token and self._token.value == self._used.value:
+                self._take()
+        return True
+
+    def _take(self) -> None:
+        began = self._clock.monotonic()
+        token = self._fetch(self._token.value if self._token else "")
+        self._seen |= dict.fromkeys(filter(None, (token.value, token.refresh)))
+        self._due = math.inf if token.lasts is None else began + token.lasts - min(_LEEWAY, token.lasts / 10)
+        self._token = token
+
+
+def checked(url: str) -> None:
+    """Refuse an address that a secret must not be sent to. ConfigError."""
+    parts = urlsplit(url)
+    if url.startswith("/") and not url.startswith("//"):
+        return
+    host = parts.hostname or ""
+    try:
+        near = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        near = host == "localhost"
+    if not host or parts.username is not None or (parts.scheme != "https" and not (near and parts.scheme == "http")):
+        raise ConfigError(
+            "the address that tokens come from is not an https address",
+            hint='write it whole, as in "https://login.example.com/token", or as a path: "/token"',
+        )
+
+
+def whole(context: Context, url: str) -> str:
+    """The address that a declared one stands for."""
+    return urljoin(context.base_url, url) if url.startswith("/") else url
+
+
+def ask(context: Context, url: str, form: Mapping[str, str], headers: Mapping[str, str], who: Iterable[str]) -> Token:
+    """A token from an OAuth2 token endpoint (RFC 6749, section 5). `who` are the variables to blame."""
+    url = whole(context, url)
+    head = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", **headers}
+    told = context.send("POST", url, head, urlencode(form).encode())
+    document = answer(told, url, who)
+    return Token(text(document, "access_token", url), seconds(document.get("expires_in")), _refresh(document, url))
+
+
+def answer(told: Told, url: str, who: Iterable[str]) -> dict[str, JSON]:
+    """The JSON object in the answer of a token endpoint; what else it may be is raised."""
+    place = urlsplit(url)._replace(query="", fragment="").geturl()
+    try:
+        document = json.loads(told.body)
+    except (ValueError, RecursionError):
+        document = None
+    document = document if isinstance(document, dict) else {}
+    code = document.get("error")
+    code = code if isinstance(code, str) and re.fullmatch(r"[A-Za-z_.-]{1,60}", code) else ""
+    said = f"{place} answered {told.status}" + (f" ({code})" if code else "")
+    if code in _LATER:
+        raise TransientError(said)
+    if told.status in (400, 401, 403) or (code and told.status < 300):
+        raise CredentialsError(
+            said, hint=f"check {', '.join(who)}: right, not expired, not revoked, and allowed to do this?"
+        )
+    if 300 <= told.status < 400:
+        raise ProtocolError(f"{place} redirects; credentials do not follow", hint="declare where tokens come from")
+    if told.status >= 400:
+        raise ConfigError(f"{said} instead of a token", hint="check the address in the connector")
+    if not document:
+        raise ProtocolError(f"{place} answered something that is not a JSON object", hint="does it give tokens?")
+    return document
+
+
+def text(document: Mapping[str, JSON], name: str, url: str) -> str:
+    """A token in an answer, once it is sure that it can be sent. ProtocolError if not."""
+    return token(document.get(name), url, name)
+
+
+def token(value: Any, url: str, name: str) -> str:
+    """A value, once it is sure that it is a token that can be sent. ProtocolError if not."""
+    if isinstance(value, str) and value.strip() and len(value) <= _LARGEST and value.isascii() and value.isprintable():
+        return value.strip()
+    place = urlsplit(url)._replace(query="", fragment="").geturl()
+    raise ProtocolError(f"the answer of {place} has no {name} that can be used", hint="does it give tokens?")
+
+
+def seconds(value: Any) -> float | None:
+    """How long a token is good, by its `expires_in`; None if that is nothing to go by."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", value):
+        return None
+    try:
+        lasts = float(value)
+    except OverflowError:
+        return None
+    return min(lasts, LONGEST) if lasts > 0 and math.isfinite(lasts) else None
+
+
+def _refresh(document: Mapping[str, JSON], url: str) -> str:
+    return text(document, "refresh_token", url) if document.get("refresh_token") else ""
