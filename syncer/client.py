@@ -89,7 +89,7 @@ class Client:
         """Close the connections."""
         self._session.close()
 
-    def fetch(self, request: Request, stream: Stream, *, resumed: bool) -> tuple[Response, list[JSON]]:
+    def fetch(self, request: Request, stream: Stream, *, resumed: bool) -> tuple[Response, Sequence[JSON]]:
         """The answer to a request and the records in it.
 
         Raises UnavailableError when attempts or patience run out, CredentialsError when the API refuses
@@ -198,7 +198,7 @@ class Client:
 
     def _attempt(
         self, request: Request, stream: Stream, reason: list[str], resumed: bool
-    ) -> tuple[Response, list[JSON]]:
+    ) -> tuple[Response, Sequence[JSON]]:
         try:
             asked = request
             for _ in range(_HOPS + 1):
@@ -305,13 +305,14 @@ class Client:
         stream: Stream,
         resumed: bool,
         kept: Kept | None,
-    ) -> tuple[Response, list[JSON]]:
+    ) -> tuple[Response, Sequence[JSON]]:
         """The page in an answer, or the one that it confirms; everything else that it may be is raised."""
         headers = _named(answer)
         status, whole = (answers.PAGE, kept.updated(headers)) if kept else (answer.status_code, headers)
         date = http_date(headers.get("date", "")) or self.clock.now()
         broken: DecodeError | None = None
-        body, records = None, list[JSON]()
+        body: JSON = None
+        records: Sequence[JSON] = ()
         try:
             body, records = decode(content, stream.records)
         except DecodeError as error:

@@ -1,9 +1,10 @@
 """Bytes to JSON without losing a digit, and without losing a page to one bad value.
 
-Integers stay exact and numbers with a fraction become Decimals, so that what is written is what was
-sent. When a page does not parse as a whole, its list of records is cut into elements by their brackets
-and each is parsed alone: the one that holds NaN, broken UTF-8 or a number of 5,000 digits becomes an
-Unparsable, and the rest of the page is read as if nothing had happened.
+A page is cut into its records, which stay the bytes they came as until somebody asks for one (Rows). Integers
+stay exact and numbers with a fraction become Decimals, so that what is written is what was sent. When a
+page does not parse as a whole, its list of records is cut into elements by their brackets and each is parsed
+alone: the one that holds NaN, broken UTF-8 or a number of 5,000 digits becomes an Unparsable, and the rest of
+the page is read as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, overload
 
+import msgspec
 import orjson
 
 from .page import JSON, Path, dig, steps
@@ -55,18 +57,74 @@ class UnfitError(ValueError):
         self.path = path
 
 
-def decode(content: bytes, records: Path) -> tuple[JSON, list[JSON]]:
+class Rows(Sequence[JSON]):
+    """The records of a page as they came: bytes each, decoded when one is asked for. Unparsable where it is no JSON."""
+
+    __slots__ = ("raws",)
+
+    def __init__(self, raws: list[bytes]) -> None:
+        self.raws = raws
+
+    def __len__(self) -> int:
+        return len(self.raws)
+
+    @overload
+    def __getitem__(self, index: int) -> JSON: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> JSON:
+        if isinstance(index, slice):
+            return Rows(self.raws[index])
+        return _element(self.raws[index].decode("utf-8", "surrogateescape"))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rows | list) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def decode(content: bytes, records: Path) -> tuple[JSON, Sequence[JSON]]:
     """The document, and the list of records in it. DecodeError if it has no list there, or one too long."""
     content = content.removeprefix(b"\xef\xbb\xbf")
     if sum(map(content.count, (b",", b"[", b"{"))) > VALUES:
         raise DecodeError(f"the answer may hold more than {VALUES:,} values; ask for smaller pages", damaged=False)
-    body, found = _decoded(content, records)
+    body, found = _cut(content, records) or _decoded(content, records)
     if len(found) > RECORDS:
         raise DecodeError(
             f"the page holds {len(found):,} records, at most {RECORDS:,} can be taken; ask for smaller pages",
             damaged=False,
         )
     return body, found
+
+
+def _cut(content: bytes, records: Path) -> tuple[JSON, Rows] | None:
+    """The same for a document with nothing odd in it; None for all others."""
+    try:
+        return _shell(content, steps(records))
+    except (ValueError, ArithmeticError, RecursionError):  # also what msgspec raises
+        return None
+
+
+def _shell(content: bytes | msgspec.Raw, path: tuple[str | int, ...]) -> tuple[JSON, Rows] | None:
+    if not path:
+        rows = Rows([bytes(raw) for raw in _LIST.decode(content)])
+        return rows, rows
+    step, *rest = path
+    members = _OBJECT.decode(content)
+    inner = _shell(members[step], tuple(rest)) if step in members else None
+    if inner is None:
+        return None
+    body = {name: inner[0] if name == step else _DECODER.decode(bytes(raw).decode()) for name, raw in members.items()}
+    return body, inner[1]
+
+
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def compact(content: bytes) -> bytes:
+    """The same JSON without white space, every value spelt as it was. ValueError for what is no JSON."""
+    return msgspec.json.format(content, indent=-1)
 
 
 def _decoded(content: bytes, records: Path) -> tuple[JSON, list[JSON]]:
@@ -111,7 +169,7 @@ def _text(value: JSON) -> str:
         return "{" + ", ".join(f"{json.dumps(key)}: {_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_text, value)) + "]"
-    return str(value) if isinstance(value, Decimal) else json.dumps(value)
+    return _digits(value) if isinstance(value, Decimal) else json.dumps(value)
 
 
 def _refuse(name: str) -> Any:
@@ -123,8 +181,13 @@ _DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse)
 
 def _number(value: Any) -> orjson.Fragment:
     if isinstance(value, Decimal) and _in_range(value):
-        return orjson.Fragment(str(value))
+        return orjson.Fragment(_digits(value))
     raise TypeError(type(value).__name__)
+
+
+def _digits(value: Decimal) -> str:
+    """All digits of a number, its exponent as orjson writes it."""
+    return str(value).replace("E", "e")
 
 
 def _in_range(value: Decimal) -> bool:
@@ -148,7 +211,7 @@ def _fit(value: JSON, path: tuple[str | int, ...]) -> Any:
     if isinstance(value, Decimal):
         if not _in_range(value):
             raise UnfitError("number_out_of_range", "Number is too large or too small for JSON's readers", path)
-        return orjson.Fragment(str(value))
+        return orjson.Fragment(_digits(value))
     if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
         return orjson.Fragment(str(value))
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from .client import Client
-from .decode import Unparsable, encode, text_of
+from .decode import Rows, Unparsable, encode, text_of
 from .errors import ProtocolError, StateError
 from .page import JSON, MISSING, Page, Request, Response, digest
 from .pagination import anew, missing, taken
@@ -39,7 +39,8 @@ def pages(
     asked = set(seen)
     resumed = number > 0
     once = stream.pagination.cursor == "single-use"
-    moved: list[JSON] | None = None
+    moved: Sequence[JSON] | None = None
+    before: Sequence[JSON] = ()
     if resumed and back is not None and stream.pagination.cursor == "shifting":
         _, again = client.fetch(back.under(client.base_url), stream, resumed=True)
         moved = again if _content(again) != last else None
@@ -62,7 +63,8 @@ def pages(
             error.message = f"page {number}: {error.message}"
             raise
         content = _content(records)
-        if records and content == last and not stream.may_repeat and not anew(stream.pagination, request):
+        same = content == last or _alike(before, records)
+        if records and same and not stream.may_repeat and not anew(stream.pagination, request):
             raise ProtocolError(
                 f"page {number} repeats the records of the page before it",
                 hint="the API ignores its own cursor; a stream that may do so says may_repeat=True",
@@ -71,11 +73,11 @@ def pages(
             raise ProtocolError(f"page {number} holds the records of an earlier page")
         asked.add(content)
         note = _note(stream, response) if number == 1 and following is None and records else ""
-        marks = [_content([record]) for record in records] if stream.pagination.cursor == "shifting" else []
+        marks = [_mark([record]) for record in records[-TAIL:]] if stream.pagination.cursor == "shifting" else []
         if moved is not None:
             records, moved = _unread([*moved, *records], tail), None
             note = "the list has moved since the last pull stopped; what slid past that place is taken with this page"
-        last, empty = (content, 0) if records else (last, empty + 1)
+        last, before, empty = (content, records, 0) if records else (last, before, empty + 1)
         if empty > stream.max_empty_pages and following is not None:
             raise ProtocolError(
                 f"page {number} is the {empty}th empty one in a row, and the API still names a next one",
@@ -96,9 +98,13 @@ def pages(
         request = following
 
 
+TAIL = 20
+"""How many records of a page are marked: enough to find its end again where a few of them have gone."""
+
+
 def _unread(both: list[JSON], tail: Sequence[str]) -> list[JSON]:
     """Of the last page, read again, and the one behind it: what stands behind the records taken before."""
-    read = taken(frozenset(tail), [_content([record]) for record in both])
+    read = taken(frozenset(tail), [_mark([record]) for record in both])
     if not read:
         raise StateError(
             "the list has moved by more than a page since the last pull stopped, so records may have slipped past it",
@@ -112,8 +118,23 @@ def _note(stream: Stream, response: Response) -> str:
     return f"there is no second page: the answer has nothing at {place}; is that name right?" if place else ""
 
 
-def _content(records: list[JSON]) -> str:
-    """A fingerprint of a page's records, whatever is in them."""
+def _content(records: Sequence[JSON]) -> str:
+    """A fingerprint of a page's records as they came, whatever is in them."""
+    if isinstance(records, Rows):
+        return digest(b"\n".join(records.raws)) if records else ""
+    return _mark(records)
+
+
+def _alike(before: Sequence[JSON], records: Sequence[JSON]) -> bool:
+    """Whether two pages have the same records, whose fields may come in another order."""
+    if not isinstance(before, Rows) or not isinstance(records, Rows):
+        return False
+    lengths = sum(map(len, before.raws)), sum(map(len, records.raws))
+    return len(before) == len(records) and lengths[0] == lengths[1] and _mark(before) == _mark(records)
+
+
+def _mark(records: Sequence[JSON]) -> str:
+    """A fingerprint of records in whatever order their fields come."""
     lines = []
     for record in records:
         try:

@@ -42,11 +42,15 @@ def dig(document: JSON, path: Path) -> JSON:
     for step in steps(path):
         if isinstance(document, Mapping) and step in document:
             document = document[step]
-        elif isinstance(document, list) and str(step).isdecimal() and int(step) < len(document):
+        elif _listed(document) and str(step).isdecimal() and int(step) < len(document):
             document = document[int(step)]
         else:
             return MISSING
     return document
+
+
+def _listed(document: JSON) -> bool:
+    return isinstance(document, Sequence) and not isinstance(document, str)
 
 
 def bury(document: JSON, path: Path, value: JSON) -> JSON:

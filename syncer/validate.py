@@ -32,8 +32,9 @@ from typing import Any
 
 from pydantic import BaseModel, RootModel, ValidationError, create_model
 
-from .decode import UnfitError, Unparsable, encode, text_of
+from .decode import Rows, UnfitError, Unparsable, encode, text_of
 from .page import JSON, MISSING, Page, digest
+from .quick import DIGITS, Quick
 from .stream import Stream, model_fingerprint, wire_names
 
 REASONS = 20
@@ -97,6 +98,9 @@ class Validator:
         self._names = wire_names(stream.model)
         self._title = f"{stream.model.__name__} {model_fingerprint(stream.model)}"
         self._open = not self._names
+        self._quick = Quick(self._model, _plainly, stream.unknown)
+        self._key = stream.replication_key
+        self._attribute = self._names.get(self._key or "", "") if self._quick.certain else ""
         self.order = ordering(stream)
 
     def judge(self, page: Page, run: int, stamp: str) -> Verdict:
@@ -104,13 +108,40 @@ class Validator:
         accepted: list[Record] = []
         rejected: list[Reject] = []
         unknown: Counter[str] = Counter()
-        for index, raw in enumerate(page.records):
+        raws = page.records.raws if isinstance(page.records, Rows) and not self._open else ()
+        for index in range(len(page.records)):
+            record = self._quickly(raws[index], unknown) if raws else None
+            if record is not None:
+                accepted.append(record)
+                continue
+            raw = page.records[index]
             outcome = self._one(raw, unknown)
             if isinstance(outcome, Record):
                 accepted.append(outcome)
             else:
                 rejected.append(self._reject(raw, outcome, page, index, run, stamp))
         return Verdict(tuple(accepted), tuple(rejected), dict(unknown))
+
+    def _quickly(self, raw: bytes, unknown: Counter[str]) -> Record | None:
+        """The record if there is nothing odd about it; None if that cannot be told quickly, or it is refused."""
+        named: Counter[str] = Counter()
+        try:
+            found = self._quick(raw, named)
+        except MemoryError:
+            raise
+        except (Exception, SystemExit):  # of the model's own code; the careful way says what
+            return None
+        if found is None:
+            return None
+        line, values, instance = found
+        if any(values.get(key) is None for key in self._stream.key) or any(True for _ in self._refuses(values)):
+            return None
+        unknown.update(named)
+        if self._key is None:
+            return Record(line, values, None, None)
+        wire = values.get(self._key)
+        known = self._attribute and wire is not None
+        return Record(line, values, comparable(getattr(instance, self._attribute)) if known else self.order(wire), wire)
 
     def _one(self, raw: JSON, unknown: Counter[str]) -> Record | list[Reason]:
         if isinstance(raw, Unparsable):
@@ -188,6 +219,10 @@ class Validator:
         return Reject(encode(saved), digest(b"reject\0" + line), order, None if order is None else wire, cause(faults))
 
 
+def _plainly(instance: BaseModel, raw: dict[str, JSON], extra: list[str], epochs: list[str]) -> Mapping[str, JSON]:
+    return _project_value(instance, raw, "", extra, epochs)  # type: ignore[no-any-return]
+
+
 def project(
     instance: BaseModel, raw: Mapping[str, JSON], prefix: str, extra: list[str], epochs: list[str]
 ) -> Mapping[str, JSON]:
@@ -223,7 +258,7 @@ def _project_value(value: Any, raw: JSON, path: str, extra: list[str], epochs: l
         return _project_value(value.root, raw, path, extra, epochs)
     if isinstance(value, BaseModel) and isinstance(raw, dict):
         return project(value, raw, f"{path}." if path else "", extra, epochs)
-    if isinstance(value, date) and isinstance(raw, str) and _DIGITS.match(raw):
+    if isinstance(value, date) and isinstance(raw, str) and DIGITS.match(raw):
         epochs.append(path)
     if isinstance(value, list | tuple) and isinstance(raw, list) and len(value) == len(raw):
         pairs = zip(value, raw, strict=True)
@@ -236,7 +271,6 @@ def _project_value(value: Any, raw: JSON, path: str, extra: list[str], epochs: l
     return raw
 
 
-_DIGITS = re.compile(r"[+-]?[0-9.]+\Z")
 _NAMES: dict[type[BaseModel], dict[str, str]] = {}
 
 

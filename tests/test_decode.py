@@ -56,10 +56,10 @@ LITERALS = [
     "12345678901234567890.12345678901234567890",
     "-99999999999999999999999999999999.99999999",
     "0.000001",
-    "1E+20",
-    "1.5E-10",
-    "-1.25E+300",
-    "0E+400",
+    "1e+20",
+    "1.5e-10",
+    "-1.25e+300",
+    "0e+400",
     "true",
     "false",
     "null",
@@ -90,7 +90,7 @@ def test_numbers_are_written_as_they_came(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("came", "written"),
-    [("1e2", "1E+2"), ("1E2", "1E+2"), ("0.0000001", "1E-7"), ("1.0e-7", "1.0E-7"), ("-0", "0"), ("1.5e+3", "1.5E+3")],
+    [("1e2", "1e+2"), ("1E2", "1e+2"), ("0.0000001", "1e-7"), ("1.0e-7", "1.0e-7"), ("-0", "0"), ("1.5e+3", "1.5e+3")],
 )
 def test_an_exponent_may_be_written_otherwise_but_with_the_same_digits(came: str, written: str) -> None:
     _, (value,) = decode(f"[{came}]".encode(), "")
@@ -285,8 +285,8 @@ def test_a_record_that_is_not_json_costs_only_itself(bad: bytes, problem: str, p
     elements = [*good[:place], bad, *good[place:]]
     body, records = decode(b'{"next": "t2", "items": [' + b", ".join(elements) + b'], "n": 3}', "items")
     assert ("t2", 3) == (body["next"], body["n"])
-    found = records.pop(place)
-    assert same([exact(one) for one in good], records)
+    found = records[place]
+    assert same([exact(one) for one in good], [*records[:place], *records[place + 1 :]])
     assert isinstance(found, Unparsable)
     assert problem in found.problem
     assert bad.decode() == found.text
@@ -418,7 +418,7 @@ dumps = Digits().encode
 def test_any_document_is_read_as_it_is(records: list[Any], around: dict[str, Any]) -> None:
     document = {**around, "items": records}
     body, found = decode(dumps(document).encode(), "items")
-    assert same(records, found)
+    assert same(records, list(found))
     assert same({key: value for key, value in document.items() if key != "items"}, without(body))
 
 

@@ -602,7 +602,7 @@ def comes_back(sent: Any, found: Any, kind: str) -> bool:
     if kind == "JSON":
         return same(sent, json.loads(found, parse_float=Decimal))
     if kind == "TEXT":
-        return bool(found == (sent if isinstance(sent, str) else str(sent)))
+        return bool(found == (sent if isinstance(sent, str) else str(sent).replace("E", "e")))
     if kind == "REAL":
         return isinstance(found, float) and found == float(sent)
     if isinstance(sent, dict | list):

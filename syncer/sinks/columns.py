@@ -104,6 +104,8 @@ def unfit(value: JSON, kind: str) -> tuple[str, str] | None:
         return None
     if kind == "INTEGER" and isinstance(value, int):
         return None if value in _INTEGERS else ("sink_integer_range", "SQLite holds integers from -2^63 to 2^63-1")
+    if kind == "REAL" and isinstance(value, float):
+        return None
     if kind == "REAL" and isinstance(value, int | Decimal) and not isinstance(value, bool):
         return None if _held(value) else ("sink_number_range", "SQLite would hold another number than this one")
     return "sink_column_type", f"The model has numbers here, and SQLite's column of type {kind} might change this value"
@@ -128,10 +130,10 @@ def bound(value: JSON, kind: str) -> Any:
         return encode(value).decode()
     if isinstance(value, str):
         return value
-    if isinstance(value, bool):
-        return encode(value).decode() if kind == "TEXT" else value
     if kind == "TEXT":
-        return str(value)
+        return encode(value).decode()
+    if isinstance(value, bool | float):
+        return value
     if kind == "REAL":
         return float(value)
     if isinstance(value, Decimal):
