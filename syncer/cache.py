@@ -32,7 +32,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from .auth import Auth, Environment, is_set
+from .auth import Auth, Environment, is_set, secret
 from .page import Request
 from .validators import ENTRY, Kept, keepable, lasting, telling, validators
 
@@ -212,8 +212,8 @@ def _owner(auth: Auth | None, environment: Environment) -> bytes | None:
     """Who asks, as bytes that another account does not have; None if that cannot be told."""
     if auth is None or (auth.optional and not is_set(auth, environment)):
         return b"anonymous"
-    values = [environment.get(name, "").strip() for name in auth.variables()]
-    return json.dumps([repr(auth), values]).encode() if values and all(values) else None
+    values = [secret(name, environment, lines=True) for name in auth.variables()]
+    return json.dumps([repr(auth), values]).encode() if values else None
 
 
 def _open(directory: Path) -> Any:

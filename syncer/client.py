@@ -49,6 +49,7 @@ Session = requests.Session
 _HOPS = 5
 _TELLING = 8
 _EVIDENCE = 65536
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _RESOLUTION = timedelta(seconds=1)  # of a Date header
 
 
@@ -225,7 +226,7 @@ class Client:
             reason[0] = error.reason
             raise
         except requests.exceptions.SSLError as error:
-            raise wire.untrusted(error, self._host) from None
+            raise wire.untrusted(error, self._host, self._variables()) from None
         except (requests.RequestException, HTTPError, OSError) as error:
             reason[0] = f"{self._host}: {wire.cause(error)}"
             raise TransientError(reason[0]) from None
@@ -246,9 +247,12 @@ class Client:
         if signer:
             signer.ready(max(0.0, delay))
         answer = self._sent(request, prepared)
-        if signer and signer.renew(answer.status_code, _named(answer)):
+        if signer and signer.renew(stale := answer.status_code, _named(answer)):
             answer.close()
             answer = self._sent(request, self._prepared(request, kept))
+            if answer.status_code == stale and stale not in answers.REFUSED:  # a status that the style declares
+                answer.close()
+                raise self._refused(str(stale))
         return answer
 
     def _sent(self, request: Request, prepared: requests.PreparedRequest) -> requests.Response:
@@ -291,11 +295,15 @@ class Client:
 
     def _checked(self, prepared: requests.PreparedRequest) -> None:
         """Refuse what a style made of a request if it leads elsewhere or cannot be sent, without showing it."""
-        if wire.origin(prepared.url or "") != self._origin:
+        try:
+            elsewhere = wire.origin(prepared.url or "") != self._origin
+        except ProtocolError:
+            elsewhere = True
+        if elsewhere:
             raise CredentialsError("the auth style leads to another server", hint="check the connector's auth")
-        lines = "".join(f"{name}{value}" for name, value in prepared.headers.items())
-        if re.search(r"[\r\n\0]|[^\x00-\xff]", lines):
-            raise CredentialsError("the auth style makes a header that cannot be sent", hint="check its auth")
+        for name, value in prepared.headers.items():
+            if not _NAME.fullmatch(name) or re.search(r"[\r\n\0]|[^\x00-\xff]", value):
+                raise CredentialsError("the auth style makes a header that cannot be sent", hint="check its auth")
 
     def _judged(
         self,
@@ -375,11 +383,17 @@ class Client:
         return self.clean(target)
 
     def _refused(self, name: str) -> CredentialsError:
-        variables = ", ".join(self.auth.variables()) if self.auth else ""
+        variables = self._variables()
         if self.auth and not self._signer:
             return CredentialsError(f"the API answered {name} without credentials", hint=f"set {variables}")
         hint = f"check {variables}: is it right, and does it allow this?" if variables else "this API wants credentials"
         return CredentialsError(f"the API answered {name}", hint=hint)
+
+    def _variables(self) -> str:
+        """The variables to blame for a refusal: of several credentials, those of the one that was shown."""
+        members: Sequence[Auth] = getattr(self.auth, "members", (self.auth,) if self.auth else ())
+        blamed = members[getattr(self.pacer, "turn", 0)] if len(members) > 1 else self.auth
+        return ", ".join(blamed.variables()) if blamed else ""
 
     def _unavailable(self, error: TransientError, failures: int) -> SyncerError:
         if error.evidence is not None:

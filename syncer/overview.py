@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from .auth import Environment, is_set
+from .auth import Environment, given, is_set
 from .check import credentials
 from .config import OUT, SINK
 from .decode import encode
@@ -56,9 +56,7 @@ def connector(found: Connector, environment: Environment) -> Row:
             for name in found.needs()
         },
         "credentials": credentials(found, environment),
-        "variables": {
-            name: bool(environment.get(name, "").strip()) for name in (found.auth.variables() if found.auth else ())
-        },
+        "variables": {name: given(name, environment) for name in (found.auth.variables() if found.auth else ())},
     }
 
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from .auth import Auth, Environment
+from .auth import Auth, Environment, source
 from .clock import Clock
 from .errors import StoppedError
 from .events import Observer
@@ -242,7 +242,7 @@ def place(origin: object, auth: Auth | None, environment: Environment) -> Path |
         directory = Path(known[STATE]) if known.get(STATE) else base / "syncer"
     except RuntimeError:  # no home
         return None
-    secrets = [known.get(name, "").strip() for name in auth.variables()] if auth else []
+    secrets = [source(name, known) for name in auth.variables()] if auth else []
     name = hashlib.blake2b(repr((origin, secrets)).encode("utf-8", "replace"), digest_size=16, person=b"syncer pacer")
     return directory / "pacing" / name.hexdigest()
 

@@ -27,7 +27,7 @@ from urllib3.util import parse_url
 from . import network
 from .answers import LIMITS, RETRYABLE
 from .auth import Send, Told
-from .errors import FetchError, ProtocolError, TransientError
+from .errors import CredentialsError, FetchError, ProtocolError, SyncerError, TransientError
 from .limits import retry_after
 from .moments import http_date
 from .peers import Peers
@@ -114,6 +114,8 @@ def sender(
                 content = b"" if answer.is_redirect else read(answer, small)
         except TransientError as error:
             raise TransientError(f"{host}, asked for a token: {error.reason}") from None
+        except ProtocolError as error:
+            raise ProtocolError(f"{host}, asked for a token: {error.message}", hint=error.hint) from None
         except requests.exceptions.SSLError as error:
             raise untrusted(error, host) from None
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
@@ -151,8 +153,15 @@ def cause(error: Exception) -> str:
     return "the connection broke"
 
 
-def untrusted(error: Exception, host: str) -> FetchError:
-    """The error for a server that cannot be spoken to in TLS."""
+def untrusted(error: Exception, host: str, variables: str = "") -> SyncerError:
+    """The error for a server that cannot be spoken to in TLS; `variables` are those of our own certificate, if any."""
+    if re.search(r"ALERT_[A-Z_]*(CERT|UNKNOWN_CA|ACCESS_DENIED)", repr(error).upper()):
+        return CredentialsError(
+            f"{host} refuses the client's certificate, or the lack of one",
+            hint=f"check {variables}: is it that server's, and has it not expired?"
+            if variables
+            else "an API that wants one needs auth=ClientCertificate(…) in its connector",
+        )
     if "CERTIFICATE" not in repr(error).upper():
         return FetchError(f"{host} does not answer in TLS", hint="is it http:// rather than https://?")
     return FetchError(

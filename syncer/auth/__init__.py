@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .keys import ApiKey, ApiKeys, Basic, Bearer
-from .secrets import Environment, mask, secret, variable
+from .secrets import Environment, given, mask, secret, source, variable
 from .store import state
 from .style import Auth, Context, Send, Signable, Signer, Told, identity, is_set, need, opened, values
 
@@ -59,12 +59,14 @@ __all__ = [
     "Signer",
     "TokenPool",
     "Told",
+    "given",
     "identity",
     "is_set",
     "mask",
     "need",
     "opened",
     "secret",
+    "source",
     "state",
     "values",
     "variable",

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from ..errors import ConfigError
+from ..errors import ConfigError, CredentialsError
 from .secrets import Environment, secret, variable
 from .style import Signable
 
 
 def add(request: Signable, param: str, value: str) -> None:
     """Put a parameter at the end of the query."""
-    url = request.url or ""
-    request.url = f"{url}{'&' if '?' in url else '?'}{quote(param, safe='')}={quote(value, safe='')}"
+    url, mark, fragment = (request.url or "").partition("#")
+    request.url = f"{url}{'&' if '?' in url else '?'}{quote(param, safe='')}={quote(value, safe='')}{mark}{fragment}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,13 @@ class Basic:
         return ()
 
     def sign(self, request: Signable, environment: Environment) -> None:
-        """Set the header."""
+        """Set the header. CredentialsError for a user name that would end too early."""
         user = secret(self.username, environment)
+        if ":" in user and self.password:
+            raise CredentialsError(
+                f"{self.username} holds a colon, which no user name of HTTP Basic can",
+                hint=f"set {self.username} to the name alone and {self.password} to the password",
+            )
         password = secret(self.password, environment) if self.password else ""
         pair = base64.b64encode(f"{user}:{password}".encode()).decode()
         request.headers["Authorization"] = f"Basic {pair}"
@@ -91,7 +96,7 @@ class ApiKey:
     def __post_init__(self) -> None:
         """Refuse a key that goes nowhere, or to two places."""
         variable(self.env)
-        if (self.header is None) == (self.param is None):
+        if bool(self.header) == bool(self.param):
             raise ConfigError("ApiKey needs either header= or param=")
 
     def variables(self) -> tuple[str, ...]:

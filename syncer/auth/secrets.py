@@ -4,7 +4,7 @@ A style names variables. For a variable NAME, the first of these that is set cou
 
     NAME            the secret itself, in the environment or in .env
     NAME_FILE       a file that holds it (Docker, Kubernetes)
-    NAME_COMMAND    a command that prints it; run without a shell, for at most 30 seconds
+    NAME_COMMAND    a command that prints it; run without a shell, once in a run, for at most 30 seconds
     NAME_KEYRING    its place in the desktop's keyring, as service/user (with the extra `keyring`)
 """
 
@@ -16,6 +16,7 @@ import re
 import shlex
 import stat
 import subprocess
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -34,9 +35,10 @@ def secret(name: str, environment: Environment, *, lines: bool = False) -> str:
     """The secret of a variable, without the newline that `echo` and editors add.
 
     CredentialsError if it is missing, empty, or holds a character that no HTTP header can; `lines` allows
-    line ends, for keys that are files.
+    line ends and any letters, for keys and for the names of files, which are not sent.
     """
-    value = _found(name, environment).strip()
+    place, found = _found(name, environment)
+    value = found.strip()
     if not value:
         raise CredentialsError(
             f"the environment variable {name} is not set",
@@ -44,10 +46,11 @@ def secret(name: str, environment: Environment, *, lines: bool = False) -> str:
             f"or set {name}_FILE, {name}_COMMAND or {name}_KEYRING to where it is kept",
         )
     plain = re.sub(r"[\r\n\t]", "", value) if lines else value
-    if not plain.isascii() or not plain.isprintable():
+    if not plain.isprintable() or not (lines or plain.isascii()):
+        what = f"the environment variable {name}" if place == name else f"what {place} leads to"
         raise CredentialsError(
-            f"the environment variable {name} holds a character that cannot be sent",
-            hint=f"set {name} again: it must be one line of printable ASCII",
+            f"{what} holds a character that cannot be sent",
+            hint=f"set {place} again: it must be one line of printable ASCII",
         )
     return value
 
@@ -63,7 +66,12 @@ def variable(name: str) -> None:
 
 def given(name: str, environment: Environment) -> bool:
     """Whether something says where the secret is; nothing is opened or run to find out whether it is there."""
-    return any(environment.get(name + suffix, "").strip() for suffix in ("", *_SOURCES))
+    return bool(source(name, environment))
+
+
+def source(name: str, environment: Environment) -> str:
+    """The secret itself, or where the environment says that it is: enough to tell one account from another."""
+    return next((found for suffix in ("", *_SOURCES) if (found := environment.get(name + suffix, "").strip())), "")
 
 
 def forget(name: str, environment: Environment) -> None:
@@ -73,7 +81,7 @@ def forget(name: str, environment: Environment) -> None:
 
 def mask(content: bytes, secrets: Iterable[str]) -> bytes:
     """The content with every secret as `***`, also where it is percent-encoded or escaped for JSON."""
-    for value in secrets:
+    for value in filter(None, secrets):
         escaped = json.dumps(value)[1:-1]
         forms = {value, quote(value), quote(value, safe=""), quote_plus(value), escaped, escaped.replace("/", "\\/")}
         forms |= {re.sub("%..", lambda match: match.group().lower(), form) for form in forms if "%" in form}
@@ -82,13 +90,14 @@ def mask(content: bytes, secrets: Iterable[str]) -> bytes:
     return content
 
 
-def _found(name: str, environment: Environment) -> str:
+def _found(name: str, environment: Environment) -> tuple[str, str]:
+    """The variable that counts, and the secret it holds or leads to."""
     if environment.get(name, "").strip():
-        return environment[name]
-    for suffix, source in _SOURCES.items():
+        return name, environment[name]
+    for suffix, read in _SOURCES.items():
         if place := environment.get(name + suffix, "").strip():
-            return source(name + suffix, place, environment)
-    return ""
+            return name + suffix, read(name + suffix, place, environment)
+    return name, ""
 
 
 def _file(name: str, place: str, environment: Environment) -> str:
@@ -104,6 +113,8 @@ def _file(name: str, place: str, environment: Environment) -> str:
         raise CredentialsError(
             f"the file that {name} names cannot be read: {why}", hint=f"check the path in {name}, and who may read it"
         ) from None
+    if not text.strip():
+        raise CredentialsError(f"the file that {name} names is empty", hint=f"write the secret into it, or set {name}")
     return _bounded(name, text)
 
 
@@ -112,27 +123,47 @@ def _command(name: str, place: str, environment: Environment) -> str:
         return _OUTPUT[place]
     hint = f"run the command in {name} yourself and see what it says; it should print the secret and nothing else"
     try:
-        done = subprocess.run(  # noqa: S603 the user's own command, split and not given to a shell
-            shlex.split(place),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # may hold the secret
-            timeout=_LONGEST,
-            check=False,
-            env={**os.environ, **environment},
-        )
+        code, printed = _run(shlex.split(place), {**os.environ, **environment})
     except subprocess.TimeoutExpired:
         raise CredentialsError(f"the command in {name} did not end within {_LONGEST:g} s", hint=hint) from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "its quotes do not match"
         raise CredentialsError(f"the command in {name} cannot be run: {why}", hint=hint) from None
-    if done.returncode:
-        raise CredentialsError(f"the command in {name} failed with exit code {done.returncode}", hint=hint)
-    text = _bounded(name, done.stdout.decode("utf-8", "replace"))
+    text = _bounded(name, printed.decode("utf-8", "replace"))
+    if code:
+        raise CredentialsError(f"the command in {name} failed with exit code {code}", hint=hint)
     if not text.strip():
         raise CredentialsError(f"the command in {name} printed nothing", hint=hint)
     _OUTPUT[place] = text
     return text
+
+
+def _run(words: list[str], environment: Environment) -> tuple[int, bytes]:
+    """The exit code of a command and what it printed, of very much only the beginning."""
+    process = subprocess.Popen(  # noqa: S603 the user's own command, split and not given to a shell
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # may hold the secret
+        env=environment,
+    )
+    printed: list[bytes] = []
+    pipe = process.stdout
+    # A thread, for a pipe may be kept open by what the command started, and be read from for ever.
+    reader = threading.Thread(target=lambda: printed.append(pipe.read(_LARGEST + 1) if pipe else b""), daemon=True)
+    reader.start()
+    try:
+        reader.join(_LONGEST)
+        if not printed:
+            raise subprocess.TimeoutExpired(words, _LONGEST)
+        if len(printed[0]) > _LARGEST:
+            return 0, printed[0]
+        return process.wait(_LONGEST), printed[0]
+    finally:
+        process.kill()
+        process.wait()
+        if pipe and printed:
+            pipe.close()
 
 
 def _keyring(name: str, place: str, environment: Environment) -> str:
@@ -141,7 +172,6 @@ def _keyring(name: str, place: str, environment: Environment) -> str:
         raise CredentialsError(f"{name} is not of the form service/user", hint=f"set {name}=service/user")
     try:
         import keyring
-        import keyring.errors
     except ImportError:
         raise ConfigError(
             f"{name} is set, but the keyring cannot be read here", hint="pip install 'syncer[keyring]'"
@@ -149,9 +179,10 @@ def _keyring(name: str, place: str, environment: Environment) -> str:
     bare = name.removesuffix("_KEYRING")
     try:
         value = keyring.get_password(service, user)
-    except keyring.errors.KeyringError:
+    except Exception as error:  # a backend may raise what it likes, and tell what it was asked for
         raise CredentialsError(
-            "this machine has no keyring that can be opened", hint=f"set {bare} or {bare}_FILE instead"
+            f"this machine has no keyring that can be opened ({type(error).__name__})",
+            hint=f"set {bare} or {bare}_FILE instead",
         ) from None
     if not value:
         raise CredentialsError(

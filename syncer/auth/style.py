@@ -7,6 +7,7 @@ only knows Signers: `opened` makes one of either.
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
@@ -19,6 +20,7 @@ from ..errors import CredentialsError
 from .secrets import Environment, forget, given, secret
 
 _TELLING = 8
+_MOMENT = re.compile(r"[0-9TZ:.+-]+")
 _PLAIN = {"accept", "content-length", "content-md5", "content-type", "date", "host", "user-agent"}
 _KEPT = 64
 
@@ -168,7 +170,7 @@ class Plain:
 
 
 class Watched:
-    """Keeps what a signer put into the headers, for masking, where nobody can say what of it is secret."""
+    """Keeps what a signer put into requests, for masking."""
 
     def __init__(self) -> None:
         self._seen: dict[str, None] = {}
@@ -177,12 +179,14 @@ class Watched:
         return iter(tuple(self._seen))
 
     def note(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
-        """Remember what is new; of very much the latest."""
+        """Remember what is new in the headers, but for what only tells the time: links may tell it too."""
         for name, value in after.items():
-            if before.get(name) != value and name.lower() not in _PLAIN:
-                for part in {str(value), str(value).rpartition(" ")[2]}:
-                    if len(part) >= _TELLING:
-                        self._seen[part] = None
+            if before.get(name) != value and name.lower() not in _PLAIN and not _MOMENT.fullmatch(value):
+                self.keep(value, value.rpartition(" ")[2])
+
+    def keep(self, *parts: str) -> None:
+        """Remember these; of very much the latest."""
+        self._seen |= dict.fromkeys(part for part in parts if len(part) >= _TELLING)
         for old in list(self._seen)[:-_KEPT]:
             self._seen.pop(old, None)
 
