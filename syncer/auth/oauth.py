@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal
-from urllib.parse import quote_plus
+from urllib.parse import quote
 
-from ..errors import ConfigError, SinkError
+from ..errors import ConfigError, CredentialsError, SinkError
 from ..page import digest
 from . import store
 from .secrets import secret, variable
 from .style import Context, Signable
-from .tokens import Fetched, Token, ask, checked, seconds
+from .tokens import Fetched, Token, ask, checked, seconds, usable
 
 Place = Literal["header", "form"]
 
@@ -107,17 +106,22 @@ class RefreshToken:
         own, first = secret(self.client_id, context.environment), secret(self.refresh_token, context.environment)
         password = secret(self.client_secret, context.environment) if self.client_secret else ""
         # A refresh token from a new login is another file: what an older one led to has no say any more.
+        again = f"log in again and set {self.refresh_token} to the new one"
         name = digest(repr(("refresh token", self.token_url, own, first)).encode(), 16)
 
         def asked(refresh: str) -> Token:
             form, headers = identified(own, password, self.send) if password else ({"client_id": own}, {})
             form |= {"grant_type": "refresh_token", "refresh_token": refresh, **self.extra}
             form |= {"scope": self.scope} if self.scope else {}
-            return ask(context, self.token_url, form, headers, self.variables())
+            try:
+                return ask(context, self.token_url, form, headers, self.variables())
+            except CredentialsError as error:
+                error.hint += f" if the refresh token is used up, {again}"
+                raise
 
         def fetch(refused: str) -> Token:
             with store.turn(context.store, name, context.clock) as kept:
-                found = kept.read()
+                found = kept.read(again)
                 if found and (known := _fresh(found, refused, context)):
                     return known
                 latest = found["refresh_token"] if found else first
@@ -132,7 +136,7 @@ class RefreshToken:
                 except OSError as error:
                     raise SinkError(
                         f"the new refresh token could not be saved in {kept.path}: {error.strerror}",
-                        hint=f"the old one is used up: authorize again and set {self.refresh_token} to the new one",
+                        hint=f"the old one is used up: {again}",
                     ) from None
                 return token
 
@@ -161,19 +165,19 @@ def coded(own: str, password: str) -> tuple[str, ...]:
 
 
 def _pair(own: str, password: str) -> str:
-    return base64.b64encode(f"{quote_plus(own)}:{quote_plus(password)}".encode()).decode()
+    return base64.b64encode(f"{quote(own, safe='')}:{quote(password, safe='')}".encode()).decode()
 
 
 def _fresh(found: Mapping[str, Any], refused: str, context: Context) -> Token | None:
     """The access token that is saved, if it is another than the refused one and has most of a minute left."""
     value, lasts = found.get("access_token"), seconds(found.get("lasts"))
     expires = found.get("expires")
-    if not isinstance(value, str) or not value or value == refused:
+    if not isinstance(value, str) or not usable(value) or value == refused:
         return None
     if lasts is None or not isinstance(expires, int | float):
         return Token(value, None, found["refresh_token"])
-    left = min(expires - context.clock.now().timestamp(), lasts)
-    return Token(value, left, found["refresh_token"]) if math.isfinite(left) and left > min(60.0, lasts / 10) else None
+    left = min(max(expires, 0) - int(context.clock.now().timestamp()), lasts)
+    return Token(value, left, found["refresh_token"]) if left > min(60.0, lasts / 10) else None
 
 
 def _declared(url: str, place: str, names: tuple[str, ...]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from ..clock import Clock
 from ..errors import ConfigError, CredentialsError, SinkError, StoppedError, TransientError
 from .secrets import Environment
+from .tokens import usable
 
 try:
     import fcntl
@@ -48,8 +49,11 @@ class Kept:
 
     path: Path
 
-    def read(self) -> dict[str, Any] | None:
-        """What is saved; None if nothing is. CredentialsError if it is damaged: an older token is no substitute."""
+    def read(self, hint: str) -> dict[str, Any] | None:
+        """What is saved; None if nothing is. CredentialsError if it is damaged: an older token is no substitute.
+
+        `hint` says how another refresh token is got.
+        """
         try:
             descriptor = os.open(self.path, os.O_RDONLY | _OPEN)
         except FileNotFoundError:
@@ -58,13 +62,10 @@ class Kept:
             content = file.read(_ROOM + 1)
         try:
             found = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
-        if not isinstance(found, dict) or not isinstance(found.get("refresh_token"), str):
-            raise CredentialsError(
-                f"the saved refresh token in {self.path} is damaged",
-                hint="authorize again and set the variable of the refresh token to the new one",
-            )
+        if not isinstance(found, dict) or not usable(found.get("refresh_token")):
+            raise CredentialsError(f"the saved refresh token in {self.path} is damaged", hint=hint)
         return found
 
     def reserve(self) -> None:

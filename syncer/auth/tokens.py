@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from ..errors import ConfigError, CredentialsError, ProtocolError, TransientError
+from ..errors import ConfigError, CredentialsError, ProtocolError, SyncerError, TransientError
 from ..page import JSON
+from .secrets import mask
 from .style import Context, Signable, Told
 
 LONGEST = 366 * 86400.0
 _LARGEST = 16384
 _LEEWAY = 60.0
+_TELLING = 8
+REFUSED = (400, 401, 403)
 _LATER = ("temporarily_unavailable", "server_error", "slow_down")
 
 
@@ -49,13 +52,14 @@ class Fetched:
         self._seen = dict.fromkeys(secrets)
         self._lock = threading.RLock()
         self._token: Token | None = None
-        self._due = math.inf
+        self._due = self._good = math.inf
         self._used = threading.local()
 
     def ready(self, ahead: float) -> None:
-        """Have a token that is still good when the request leaves."""
+        """Have a token that is still good when the request leaves, unless none is good for so long."""
         with self._lock:
-            if self._token is None or self._due <= self._clock.monotonic() + ahead:
+            left = self._due - self._clock.monotonic()
+            if self._token is None or left <= 0 or left <= ahead < self._good:
                 self._take()
 
     def sign(self, request: Signable) -> None:
@@ -80,32 +84,40 @@ class Fetched:
 
     def _take(self) -> None:
         began = self._clock.monotonic()
-        token = self._fetch(self._token.value if self._token else "")
+        try:
+            token = self._fetch(self._token.value if self._token else "")
+        except SyncerError as error:
+            error.message = self._safe(error.message)
+            raise
+        except TransientError as error:
+            error.reason = self._safe(error.reason)
+            raise
         self._seen |= dict.fromkeys(filter(None, (token.value, token.refresh)))
-        self._due = math.inf if token.lasts is None else began + token.lasts - min(_LEEWAY, token.lasts / 10)
-        self._token = token
+        self._good = math.inf if token.lasts is None else token.lasts - min(_LEEWAY, token.lasts / 10)
+        self._token, self._due = token, began + self._good
+
+    def _safe(self, text: str) -> str:
+        """A message without secrets: the name of an error in it is the server's."""
+        return mask(text.encode(), [value for value in self._seen if len(value) >= _TELLING]).decode()
 
 
 def checked(url: str) -> None:
     """Refuse an address that a secret must not be sent to. ConfigError."""
-    parts = urlsplit(url)
-    if url.startswith("/") and not url.startswith("//"):
-        return
-    host = parts.hostname or ""
-    try:
-        near = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        near = host == "localhost"
-    if not host or parts.username is not None or (parts.scheme != "https" and not (near and parts.scheme == "http")):
+    if not (url.isascii() and url.isprintable() and _sound(url)):
         raise ConfigError(
             "the address that tokens come from is not an https address",
-            hint='write it whole, as in "https://login.example.com/token", or as a path: "/token"',
+            hint='write it whole, as in "https://login.example.com/token", or as a path of the API\'s host: "/token"',
         )
 
 
 def whole(context: Context, url: str) -> str:
-    """The address that a declared one stands for."""
+    """The address that a declared one stands for; a path is one of the API's host, whatever the base URL's path."""
     return urljoin(context.base_url, url) if url.startswith("/") else url
+
+
+def shown(url: str) -> str:
+    """An address as a message may name it."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
 def ask(context: Context, url: str, form: Mapping[str, str], headers: Mapping[str, str], who: Iterable[str]) -> Token:
@@ -117,9 +129,22 @@ def ask(context: Context, url: str, form: Mapping[str, str], headers: Mapping[st
     return Token(text(document, "access_token", url), seconds(document.get("expires_in")), _refresh(document, url))
 
 
-def answer(told: Told, url: str, who: Iterable[str]) -> dict[str, JSON]:
+def answer(told: Told, url: str, who: Iterable[str], refused: tuple[int, ...] = REFUSED) -> dict[str, JSON]:
     """The JSON object in the answer of a token endpoint; what else it may be is raised."""
-    place = urlsplit(url)._replace(query="", fragment="").geturl()
+    if document := accepted(told, url, who, refused):
+        return document
+    raise ProtocolError(f"{shown(url)} answered something that is not a JSON object", hint="does it give tokens?")
+
+
+def accepted(
+    told: Told, url: str, who: Iterable[str], refused: tuple[int, ...] = REFUSED, *, redirects: bool = False
+) -> dict[str, JSON]:
+    """The JSON object in an answer that refuses nothing, empty if there is none; what else it may be is raised.
+
+    `refused` are the statuses that blame the variables `who`. With `redirects` an answer may be one, which
+    is not followed.
+    """
+    place = shown(url)
     try:
         document = json.loads(told.body)
     except (ValueError, RecursionError):
@@ -130,16 +155,14 @@ def answer(told: Told, url: str, who: Iterable[str]) -> dict[str, JSON]:
     said = f"{place} answered {told.status}" + (f" ({code})" if code else "")
     if code in _LATER:
         raise TransientError(said)
-    if told.status in (400, 401, 403) or (code and told.status < 300):
+    if told.status in refused or (code and told.status < 300):
         raise CredentialsError(
             said, hint=f"check {', '.join(who)}: right, not expired, not revoked, and allowed to do this?"
         )
-    if 300 <= told.status < 400:
+    if 300 <= told.status < 400 and not redirects:
         raise ProtocolError(f"{place} redirects; credentials do not follow", hint="declare where tokens come from")
     if told.status >= 400:
         raise ConfigError(f"{said} instead of a token", hint="check the address in the connector")
-    if not document:
-        raise ProtocolError(f"{place} answered something that is not a JSON object", hint="does it give tokens?")
     return document
 
 
@@ -150,10 +173,15 @@ def text(document: Mapping[str, JSON], name: str, url: str) -> str:
 
 def token(value: Any, url: str, name: str) -> str:
     """A value, once it is sure that it is a token that can be sent. ProtocolError if not."""
-    if isinstance(value, str) and value.strip() and len(value) <= _LARGEST and value.isascii() and value.isprintable():
-        return value.strip()
-    place = urlsplit(url)._replace(query="", fragment="").geturl()
-    raise ProtocolError(f"the answer of {place} has no {name} that can be used", hint="does it give tokens?")
+    if usable(value):
+        return str(value).strip()
+    raise ProtocolError(f"the answer of {shown(url)} has no {name} that can be used", hint="does it give tokens?")
+
+
+def usable(value: Any) -> bool:
+    """Whether a value is a token that can be sent."""
+    text = value if isinstance(value, str) and len(value) <= _LARGEST else ""
+    return bool(text.strip()) and text.isascii() and text.isprintable()
 
 
 def seconds(value: Any) -> float | None:
@@ -167,6 +195,22 @@ def seconds(value: Any) -> float | None:
     except OverflowError:
         return None
     return min(lasts, LONGEST) if lasts > 0 and math.isfinite(lasts) else None
+
+
+def _sound(url: str) -> bool:
+    """Whether an address is a path, https, or on this machine."""
+    if url.startswith("/"):
+        return not url.startswith(("//", "/\\"))
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    try:
+        near = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        near = host == "localhost"
+    return bool(host) and parts.username is None and (parts.scheme == "https" or (near and parts.scheme == "http"))
 
 
 def _refresh(document: Mapping[str, JSON], url: str) -> str:
