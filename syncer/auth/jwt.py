@@ -17,7 +17,7 @@ from ..errors import ConfigError, CredentialsError
 from .oauth import bearer
 from .secrets import Environment, secret, variable
 from .style import Context
-from .tokens import Fetched, Token, answer, ask, checked, text, whole
+from .tokens import REFUSED, Fetched, Token, answer, ask, checked, text, whole
 
 _EARLIER = 60
 _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -45,8 +45,8 @@ class SignedJWT:
     optional: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what is no name of a variable, and an algorithm without a private key."""
-        _declared(self.variables(), self.algorithm)
+        """Refuse what is no name of a variable, an algorithm without a private key, and a token that is never good."""
+        _declared(self.variables(), self.algorithm, self.lasts)
 
     def variables(self) -> tuple[str, ...]:
         """The variables that hold the key and who it speaks for."""
@@ -70,14 +70,14 @@ class SignedJWT:
         key = _key(self.key, context.environment)
 
         def fetch(refused: str) -> Token:
-            return Token(_signed(self, key, self.audience, context), self.lasts - _EARLIER)
+            return Token(_signed(self, key, self.audience, context), self.lasts - _earlier(self.lasts))
 
         return Fetched(context, fetch, bearer(self.header, self.scheme), (key,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JWTBearer(SignedJWT):
-    """A JWT that a token endpoint takes for an access token (RFC 7523): Salesforce, DocuSign, Box."""
+    """A JWT that a token endpoint takes for an access token (RFC 7523): Salesforce, DocuSign."""
 
     token_url: str
     scope: str = ""
@@ -86,7 +86,7 @@ class JWTBearer(SignedJWT):
     def __post_init__(self) -> None:
         """Refuse an address that a secret must not go to, too."""
         checked(self.token_url)
-        _declared(self.variables(), self.algorithm)
+        _declared(self.variables(), self.algorithm, self.lasts)
 
     def open(self, context: Context) -> Fetched:
         """Tokens for one run."""
@@ -199,7 +199,7 @@ class GitHubApp:
             now = int(context.clock.now().timestamp())
             signed = _encode({"iss": app, "iat": now - _EARLIER, "exp": now + 540}, key, "RS256", {}, self.key)
             headers = {"Authorization": f"Bearer {signed}", "Accept": "application/vnd.github+json"}
-            document = answer(context.send("POST", url, headers, b""), url, self.variables())
+            document = answer(context.send("POST", url, headers, b""), url, self.variables(), (*REFUSED, 404))
             return Token(text(document, "token", url), _left(document.get("expires_at"), context))
 
         return Fetched(context, fetch, bearer("Authorization", "Bearer"), (key,))
@@ -227,21 +227,31 @@ def _signed(style: SignedJWT, key: str, audience: str, context: Context) -> str:
     claims = {claim: secret(name, context.environment) for claim, name in named.items() if name}
     claims |= {"aud": audience} if audience else {}
     headers = {"kid": secret(style.key_id, context.environment)} if style.key_id else {}
-    moments = {"iat": now - _EARLIER, "exp": now - _EARLIER + style.lasts}
+    began = now - _earlier(style.lasts)
+    moments = {"iat": began, "exp": began + style.lasts}
     return _encode({**claims, **moments, **style.claims}, key, style.algorithm, headers, style.key)
+
+
+def _earlier(lasts: int) -> int:
+    """How much earlier than now a token says that it was made, for a server whose clock is slow."""
+    return min(_EARLIER, lasts // 10)
 
 
 def _encode(claims: Mapping[str, Any], key: str, algorithm: str, headers: Mapping[str, str], name: str) -> str:
     try:
+        import cryptography  # noqa: F401  PyJWT does without, and then knows no algorithm with a private key
         import jwt
-    except ImportError:
-        raise ConfigError("tokens cannot be signed here: PyJWT is missing", hint="pip install 'syncer[jwt]'") from None
+    except ImportError as error:
+        missing = "PyJWT" if error.name == "jwt" else "cryptography"
+        raise ConfigError(
+            f"tokens cannot be signed here: {missing} is missing", hint="pip install 'syncer[jwt]'"
+        ) from None
     try:
         return jwt.encode(dict(claims), key, algorithm=algorithm, headers=dict(headers) or None)
-    except (ValueError, TypeError, NotImplementedError, jwt.PyJWTError):
+    except Exception:  # a public key is an AttributeError, and some of their messages hold the key
         raise CredentialsError(
             f"{name} does not hold a private key that {algorithm} can sign with",
-            hint=f"it should be PEM, beginning with -----BEGIN; set {name}_FILE to the file",
+            hint=f"it should be PEM without a password, beginning with -----BEGIN; set {name}_FILE to the file",
         ) from None
 
 
@@ -250,8 +260,10 @@ def _key(name: str, environment: Environment) -> str:
     return secret(name, environment, lines=True).replace("\\n", "\n")
 
 
-def _declared(names: tuple[str, ...], algorithm: str) -> None:
+def _declared(names: tuple[str, ...], algorithm: str, lasts: int) -> None:
     for name in names:
         variable(name)
     if algorithm not in _ALGORITHMS:
         raise ConfigError(f"{algorithm} is not one of the algorithms with a private key: {', '.join(_ALGORITHMS)}")
+    if lasts < 1:
+        raise ConfigError("a token has to last a second at least", hint="lasts=600 is what most APIs take")
