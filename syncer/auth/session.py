@@ -6,14 +6,16 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from ..errors import ConfigError, CredentialsError
-from ..page import JSON, Header, Path, bury, dig
+from ..page import JSON, MISSING, Header, Path, bury, dig
 from .oauth import bearer
 from .secrets import secret, variable
-from .style import Context, Signable
-from .tokens import Fetched, Token, answer, checked, token, whole
+from .style import Context, Signable, Told
+from .tokens import REFUSED, Fetched, Token, accepted, answer, checked, shown, token, whole
+
+_REFUSED = (*REFUSED, 422)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,10 @@ class Cookie:
 class Login:
     """A login that gives a session.
 
-    `url` is where, `fields` maps each field of what is sent to the variable of its value, and `more` are
-    fields with fixed values. `token` is where the session is in the answer: a place in its body, a Header or
-    a Cookie. `header` and `scheme` say how it comes back; `stale` are the statuses that mean it has ended,
-    `lasts` the seconds after which it does if the API says 200 to everyone.
+    `url` is where: an address, or a path of the API's host. `fields` maps each field of what is sent to the
+    variable of its value, and `more` are fields with fixed values. `token` is where the session is in the answer:
+    a place in its body, a Header or a Cookie. `header` and `scheme` say how it comes back; `stale` are the
+    statuses that mean it has ended, `lasts` the seconds after which it does if the API says 200 to everyone.
     """
 
     url: str
@@ -76,21 +78,27 @@ class Login:
         def fetch(refused: str) -> Token:
             kind = {"json": "application/json", "form": "application/x-www-form-urlencoded"}[self.send]
             told = context.send("POST", url, {"Content-Type": kind, "Accept": "application/json"}, self._body(sent))
-            where = urlsplit(url)._replace(query="").geturl()
-            found: JSON
-            if isinstance(self.token, str | tuple):
-                found = dig(answer(told, url, self.variables()), self.token)
-            elif told.status in (400, 401, 403):
-                raise CredentialsError(f"{where} answered {told.status}", hint=f"check {', '.join(self.variables())}")
-            elif isinstance(self.token, Cookie):
-                found = told.cookies.get(self.token.name)  # a login may answer with a redirect, which is not followed
-            else:
-                found = told.headers.get(self.token.name.lower())
+            found = self._found(told, url)
+            if found in (MISSING, None, ""):
+                raise CredentialsError(
+                    f"{shown(url)} answered {told.status} and gives no session",
+                    hint=f"check {', '.join(self.variables())}, and where the connector says that the session is",
+                )
             if isinstance(found, int) and not isinstance(found, bool):
                 found = str(found)
             return Token(token(found, url, "session"), self.lasts)
 
         return Fetched(context, fetch, self._put(), secrets, self.stale)
+
+    def _found(self, told: Told, url: str) -> JSON:
+        """What is at the place of the session, whatever it is."""
+        who = self.variables()
+        if isinstance(self.token, str | tuple):
+            return dig(answer(told, url, who, _REFUSED), self.token)
+        accepted(told, url, who, _REFUSED, redirects=True)  # many a login ends in one; it is not followed
+        if isinstance(self.token, Cookie):
+            return told.cookies.get(self.token.name)
+        return told.headers.get(self.token.name.lower())
 
     def _body(self, sent: Mapping[str, str]) -> bytes:
         if self.send == "form":
