@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from .secrets import given, secret, variable
 from .signing import content, host
-from .style import Context, Signable
+from .style import Context, Signable, Watched
 
 _UNSIGNED = ("accept", "accept-encoding", "authorization", "connection", "content-length", "user-agent")
 
@@ -58,7 +58,7 @@ class _Signing:
     """Signs with one key."""
 
     def __init__(self, style: SigV4, context: Context) -> None:
-        self._style, self._clock = style, context.clock
+        self._style, self._clock, self._sent = style, context.clock, Watched()
         self._name, self._key = (secret(name, context.environment) for name in style.variables())
         here = given(style.session_token, context.environment)
         self._session = secret(style.session_token, context.environment) if here else ""
@@ -90,13 +90,14 @@ class _Signing:
         for piece in scope.split("/"):
             key = hmac.digest(key, piece.encode(), "sha256")
         signature = hmac.digest(key, text.encode(), "sha256").hex()
+        self._sent.keep(signature)
         request.headers["Authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={self._name}/{scope}, SignedHeaders={signed}, Signature={signature}"
         )
 
     def secrets(self) -> Iterable[str]:
-        """The key and the session token: a signature is good for its own request and a few minutes."""
-        return (self._key, self._session) if self._session else (self._key,)
+        """The key, the session token, and the latest signatures."""
+        return (*filter(None, (self._key, self._session)), *self._sent)
 
     def renew(self, status: int, headers: Mapping[str, str]) -> bool:
         """No: another signature would be refused as well."""

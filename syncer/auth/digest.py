@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from .secrets import secret, variable
-from .style import Context, Signable
+from .style import Context, Signable, Watched
 
 _HASHES = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}
-_PART = re.compile(r'([a-zA-Z]{1,20})\s*=\s*(?:"((?:[^"\\]|\\.){0,1000})"|([^\s",]{1,200}))')
-_MOST = 20
+_LONGEST = 4096
+_ELEMENT = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",])+')
+_PART = re.compile(r'(?:([A-Za-z][\w-]*)\s+)?([A-Za-z]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))', re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class _Proof:
     def __init__(self, user: str, password: str) -> None:
         self._user, self._password = user, password
         self._lock, self._challenge, self._count = threading.Lock(), dict[str, str](), 0
+        self._own, self._sent = "", Watched()
 
     def ready(self, ahead: float) -> None:
         """Nothing: only a 401 says what is needed."""
@@ -61,21 +63,19 @@ class _Proof:
     def sign(self, request: Signable) -> None:
         """Answer the challenge, if there was one."""
         with self._lock:
-            if self._challenge:
-                self._count += 1
-                count, challenge = self._count, self._challenge
-            else:
+            if not self._challenge:
                 return
+            self._count += 1
+            count, challenge, own = self._count, self._challenge, self._own
         parts = urlsplit(request.url or "")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        own = secrets.token_hex(16)
-        request.headers["Authorization"] = proof(
-            challenge, self._user, self._password, request.method or "GET", target, own, count
-        )
+        made = proof(challenge, self._user, self._password, request.method or "GET", target, own, count)
+        request.headers["Authorization"] = made
+        self._sent.keep(made.partition(' response="')[2].partition('"')[0])
 
     def secrets(self) -> Iterable[str]:
-        """The password."""
-        return (self._password,)
+        """The password, and the latest proofs of it."""
+        return (self._password, *self._sent)
 
     def renew(self, status: int, headers: Mapping[str, str]) -> bool:
         """Whether a 401 brings a challenge that can be answered and was not answered just now."""
@@ -83,27 +83,34 @@ class _Proof:
         with self._lock:
             if not found or (found["nonce"] == self._challenge.get("nonce") and self._count):
                 return False
-            self._challenge, self._count = found, 0
+            # One nonce of our own for each of theirs: some servers take that of the first request for a session's.
+            self._challenge, self._count, self._own = found, 0, secrets.token_hex(16)
         return True
 
 
 def challenge(header: str) -> dict[str, str]:
     """The strongest Digest challenge that we can answer; empty if there is none."""
-    found = []
-    for text in re.split(r"(?:\A|,\s*)(?=[A-Za-z]{1,20}\s+[A-Za-z]{1,20}\s*=)", header[:8192])[:_MOST]:
-        if text[:7].lower() == "digest ":
-            parts = {name.lower(): quoted or bare for name, quoted, bare in _PART.findall(text[7:])}
-            offers = re.split(r"\s*,\s*", parts.get("qop", "auth"))
-            algorithm = parts.get("algorithm", "MD5").upper()
-            usable = "auth" in offers and algorithm.removesuffix("-SESS") in _HASHES
-            if usable and parts.get("nonce") and header.isascii() and header.isprintable():
-                found.append({**parts, "algorithm": algorithm})
-    return max(found, key=lambda parts: list(_HASHES).index(parts["algorithm"].removesuffix("-SESS")), default={})
+    if len(header) > _LONGEST or not (header.isascii() and header.isprintable()):
+        return {}
+    found: list[dict[str, str]] = []
+    parts = dict[str, str]()
+    for element in _ELEMENT.findall(header):
+        if not (part := _PART.fullmatch(element.strip())):
+            parts = {}  # another scheme begins, which has no parts
+            continue
+        scheme, name, quoted, bare = part.groups()
+        if scheme:
+            parts = {}
+            if scheme.lower() == "digest":
+                found.append(parts)
+        parts[name.lower()] = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    usable = [parts for parts in found if _rank(parts) >= 0 and "auth" in _offers(parts) and parts.get("nonce")]
+    return max(usable, key=_rank, default={})
 
 
 def proof(parts: Mapping[str, str], user: str, password: str, method: str, target: str, own: str, count: int) -> str:
     """The Authorization header that answers a challenge; `own` is our nonce, `count` how often theirs was used."""
-    algorithm = parts["algorithm"]
+    algorithm = parts.get("algorithm", "MD5").upper()
 
     def hashed(text: str) -> str:
         return hashlib.new(_HASHES[algorithm.removesuffix("-SESS")], text.encode(), usedforsecurity=False).hexdigest()
@@ -115,7 +122,23 @@ def proof(parts: Mapping[str, str], user: str, password: str, method: str, targe
     second = hashed(f"{method}:{target}")
     modern = "qop" in parts
     told = hashed(f"{first}:{nonce}:{used}:{own}:auth:{second}" if modern else f"{first}:{nonce}:{second}")
-    header = f'Digest username="{user}", realm="{realm}", nonce="{nonce}", uri="{target}", response="{told}"'
+    named = {"username": user, "realm": realm, "nonce": nonce, "uri": target, "response": told}
+    named |= {"opaque": parts["opaque"]} if "opaque" in parts else {}
+    named |= {"cnonce": own} if modern or algorithm.endswith("-SESS") else {}
+    header = ", ".join(f'{name}="{_escaped(value)}"' for name, value in named.items())
     header += f", algorithm={parts['algorithm']}" if "algorithm" in parts else ""
-    header += f', opaque="{parts["opaque"]}"' if "opaque" in parts else ""
-    return header + (f', qop=auth, nc={used}, cnonce="{own}"' if modern else "")
+    return f"Digest {header}" + (f", qop=auth, nc={used}" if modern else "")
+
+
+def _rank(parts: Mapping[str, str]) -> int:
+    """How strong a challenge's algorithm is; -1 if it is none of ours."""
+    name = parts.get("algorithm", "MD5").upper().removesuffix("-SESS")
+    return list(_HASHES).index(name) if name in _HASHES else -1
+
+
+def _offers(parts: Mapping[str, str]) -> list[str]:
+    return [offer.strip().lower() for offer in parts.get("qop", "auth").split(",")]
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r'(["\\])', r"\\\1", text)

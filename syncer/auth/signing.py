@@ -99,22 +99,22 @@ class _Signing:
 
     def sign(self, request: Signable) -> None:
         """Add the parameters, sign, and set the headers."""
-        style, places, before = self._style, self._moment(), dict(request.headers)
+        style, places = self._style, self._moment()
         for param, template in style.params.items():
             add(request, param, template.format_map({**places, **_parts(request, style.algorithm)}))
         places |= _parts(request, style.algorithm)
         # Percent-encoded as sent; a body may be any bytes, which latin-1 carries through the template and back.
-        text = style.signs.format_map(places).encode("latin-1", "strict")
+        text = style.signs.format_map(places).encode("latin-1")
         signature = _CODERS[style.encoding](hmac.new(self._bytes, text, style.algorithm).digest())
         for header, template in style.headers.items():
             request.headers[header] = template.format_map({**places, "signature": signature})
         if style.param:
             add(request, style.param, signature)
-        self._sent.note(before, {**request.headers, "": signature})
+        self._sent.keep(signature)
 
     def secrets(self) -> Iterable[str]:
         """The secret, and the latest signatures."""
-        return (self._value, *(part for part in self._sent if part != self._key))
+        return (self._value, *self._sent)
 
     def renew(self, status: int, headers: Mapping[str, str]) -> bool:
         """No: another signature would be refused as well."""
@@ -189,6 +189,8 @@ def _known(templates: Iterable[str], places: tuple[str, ...]) -> set[str]:
             named = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
         except ValueError:
             raise ConfigError("a template's braces do not match", hint="a brace itself is written {{ or }}") from None
+        if not template.isascii():
+            raise ConfigError("a template holds a character that cannot be sent", hint="only ASCII can")
         if strange := named - set(places):
             raise ConfigError(f"a template cannot hold {{{min(strange)}}}", hint=f"there are {', '.join(places)}")
         found |= named
