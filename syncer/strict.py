@@ -277,7 +277,13 @@ def _pools(limits: Limits, deadline: _Deadline, peers: Peers) -> dict[str, Any]:
         pass
 
     class Secure(Strict, HTTPSConnection):
-        pass
+        def send(self, data: Any) -> None:
+            try:
+                super().send(data)
+            except (ssl.SSLEOFError, ConnectionResetError):
+                # TLS 1.3 says what it thinks of our certificate after the handshake, and hangs up: its word is here.
+                self.sock.recv(1)
+                raise
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

@@ -155,14 +155,20 @@ def cause(error: Exception) -> str:
 
 def untrusted(error: Exception, host: str, variables: str = "") -> SyncerError:
     """The error for a server that cannot be spoken to in TLS; `variables` are those of our own certificate, if any."""
-    if re.search(r"ALERT_[A-Z_]*(CERT|UNKNOWN_CA|ACCESS_DENIED)", repr(error).upper()):
+    said = repr(error).upper()
+    if "ALERT_HANDSHAKE_FAILURE" in said and not variables:
+        return FetchError(
+            f"{host} ends the TLS handshake",
+            hint="does it want a certificate of the client's (auth=ClientCertificate(…)), or another version of TLS?",
+        )
+    if re.search(r"ALERT_[A-Z_]*(CERT|UNKNOWN_CA|ACCESS_DENIED|HANDSHAKE)", said):
         return CredentialsError(
             f"{host} refuses the client's certificate, or the lack of one",
-            hint=f"check {variables}: is it that server's, and has it not expired?"
+            hint=f"check {variables}: is it one that this server knows, and has it not expired?"
             if variables
             else "an API that wants one needs auth=ClientCertificate(…) in its connector",
         )
-    if "CERTIFICATE" not in repr(error).upper():
+    if "CERTIFICATE" not in said:
         return FetchError(f"{host} does not answer in TLS", hint="is it http:// rather than https://?")
     return FetchError(
         f"the certificate of {host} cannot be trusted",

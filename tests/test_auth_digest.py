@@ -20,6 +20,7 @@ from syncer.fetch import pages
 from syncer.page import Request
 from tests.api import connector, record
 from tests.command import Project
+from tests.leaks import traces
 from tests.scripted import response, scripted
 from tests.servers.flask_server import Serving, serving
 from tests.test_client import GOOD, Asker, Item, headers_of
@@ -163,9 +164,7 @@ def test_a_pull_by_the_whole_command_writes_down_neither_the_password_nor_a_proo
     done = project.run("pull", "shop", "--log", "log", "-v", env=SECRETS)
     assert (0, 4) == (done.code, len(project.output().splitlines()))
     proofs = [parts(one.headers["authorization"])["response"] for one in served.of("/items")[1:]]
-    written = [path.read_bytes() for path in (*project.data.rglob("*"), tmp_path / "log") if path.is_file()]
-    said = [*written, done.said.encode()]
-    assert [] == [text for text in (PASSWORD, *proofs) for content in said if text.encode() in content]
+    assert [] == traces(project, [PASSWORD, *proofs], done)
 
 
 @pytest.mark.parametrize("user", ['o"hara', "back\\slash", "a,b=c", "ü"])

@@ -19,6 +19,7 @@ from syncer.pacer import place
 from syncer.page import Request
 from tests.api import Api, Asked, Reply, connector
 from tests.command import CLEAN, Project
+from tests.leaks import traces
 from tests.scripted import Talk, response, scripted
 from tests.test_client import GOOD, Asker, headers_of, refused
 
@@ -194,9 +195,7 @@ def test_a_token_is_found_where_it_is_kept_and_stays_out_of_what_is_said(project
     assert (0, True) == (checked.code, "shop/items: credentials set\n" in checked.stdout)
     pulled = project.run("pull", "shop", "--log", "log", "--json", env=environment)
     assert (0, 8) == (pulled.code, pulled.json()["streams"][0]["run"]["written"])
-    assert [] == [text for text in (listed.said, checked.said, pulled.said) if TOKEN in text]
-    files = [path for path in (*project.data.rglob("*"), project.path / "log") if path.is_file()]
-    assert [] == [path for path in files if TOKEN.encode() in path.read_bytes()]
+    assert [] == traces(project, [TOKEN], listed, checked, pulled)
 
 
 def test_what_is_needed_and_not_there_is_said_by_every_command(project: Project, api: Api) -> None:

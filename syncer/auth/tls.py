@@ -16,9 +16,9 @@ from .style import Auth, Context, Signable, Signer, opened
 class ClientCertificate:
     """A client certificate, alone or with another style: `auth=Bearer(…)`.
 
-    `certificate` and `key` are variables that hold the paths of PEM files, `password` is the variable of an
-    encrypted key's password. `authority` is one with the path of the certificates that the server's own is
-    checked against, where that is not a public one.
+    `certificate` and `key` are variables that hold the paths of PEM files (without `key` the first holds both),
+    `password` is the variable of an encrypted key's password. `authority` is one with the path of the
+    certificates that the server's own is checked against, where that is not a public one.
     """
 
     certificate: str
@@ -35,8 +35,7 @@ class ClientCertificate:
 
     def variables(self) -> tuple[str, ...]:
         """The variables of the paths and the password, and those of the other style."""
-        own = filter(None, (self.certificate, self.key, self.password, self.authority))
-        return (*own, *(self.auth.variables() if self.auth else ()))
+        return (*self._own, *(self.auth.variables() if self.auth else ()))
 
     def secrets(self) -> tuple[str, ...]:
         """The password's, and those of the other style."""
@@ -44,8 +43,17 @@ class ClientCertificate:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Those of the other style."""
-        return getattr(self.auth, "keys", ())
+        """The variables that are not sent as they are: all its own, and what the other style says."""
+        return (*self._own, *getattr(self.auth, "keys", ()))
+
+    @property
+    def members(self) -> tuple[Auth, ...]:
+        """Those with a limit of their own: the members of a pool behind the certificate, or the one that it is."""
+        return getattr(self.auth, "members", (self,))
+
+    @property
+    def _own(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.certificate, self.key, self.password, self.authority)))
 
     def query(self) -> tuple[str, ...]:
         """Those of the other style."""
@@ -54,7 +62,7 @@ class ClientCertificate:
     def identity(self, environment: Environment) -> ssl.SSLContext:
         """The TLS context with the certificate. CredentialsError if it cannot be used."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        password = secret(self.password, environment) if self.password else ""
+        password = secret(self.password, environment, lines=True) if self.password else ""
         names = [name for name in (self.certificate, self.key) if name]
         # Always a password: OpenSSL would ask for one at the terminal.
         self._load(
@@ -71,12 +79,17 @@ class ClientCertificate:
         return opened(self.auth, context) if self.auth else _Nothing(context.environment, self.password)
 
     def _load(self, names: list[str], environment: Environment, load: object) -> None:
-        paths = [str(Path(secret(name, environment)).expanduser()) for name in names]
+        values = [(name, secret(name, environment, lines=True)) for name in names]
+        if inside := [name for name, value in values if "-----BEGIN" in value]:
+            raise CredentialsError(
+                f"{inside[0]} leads to what is in a certificate's file, and should be its path",
+                hint=f"set {inside[0]}=/path/to/file.pem",
+            )
         try:
-            load(*paths)  # type: ignore[operator]
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            bad = isinstance(error, ssl.SSLError | ValueError)
-            why = "they do not hold PEM that fits together" if bad else error.strerror  # type: ignore[union-attr]
+            load(*(str(Path(value).expanduser()) for _, value in values))  # type: ignore[operator]
+        except (OSError, ValueError, RuntimeError) as error:  # ssl.SSLError is an OSError
+            bad = isinstance(error, ssl.SSLError) or not isinstance(error, OSError)
+            why = "the files do not hold PEM that fits together" if bad else error.strerror  # type: ignore[union-attr]
             named = f" and {self.password}" if bad and self.password else ""
             raise CredentialsError(
                 f"the certificate cannot be used: {why}", hint=f"check {' and '.join(names)}{named}"
@@ -87,7 +100,7 @@ class _Nothing:
     """Signs nothing: the certificate says it all."""
 
     def __init__(self, environment: Environment, password: str | None) -> None:
-        self._secrets = (secret(password, environment),) if password else ()
+        self._secrets = (secret(password, environment, lines=True),) if password else ()
 
     def ready(self, ahead: float) -> None:
         """Nothing."""
