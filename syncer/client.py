@@ -346,7 +346,8 @@ class Client:
                 self.observe(Told(f"{quota.name} {quota.scope}".strip(), quota.remaining, quota.reset))
         if meaning == "limit":
             self.pacer.limited(held, f"limit ({name})")
-            raise TransientError(f"limit ({name})", wait=held, limited=True)
+            spare = self.pacer.delay() if isinstance(self.pacer, Rota) else held  # others may go on
+            raise TransientError(f"limit ({name})", wait=max(0.0, min(held, spare)), limited=True)
         if meaning == "retry":
             raise TransientError(f"server answered {name}", wait=held)
         if held and meaning in ("page", "empty"):

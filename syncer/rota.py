@@ -35,7 +35,7 @@ class Rota:
 
     def __init__(self, pacers: Sequence[Pacer]) -> None:
         self._pacers, self._own, self._lock = pacers, _Own(), threading.Lock()
-        self._left = [inf] * len(pacers)
+        self._left = [(inf, inf)] * len(pacers)
         self._last = -1
 
     @property
@@ -56,9 +56,11 @@ class Rota:
         """Return when the next request may go out on one of them, and count it there."""
         with self._lock:
             delays = [max(0.0, pacer.delay()) for pacer in self._pacers]
+            now = self._pacers[0].clock.monotonic()
+            left = [known if now < until else inf for known, until in self._left]
             count = len(delays)
             after = [(self._last + 1 + place) % count for place in range(count)]
-            self._own.turn = self._last = min(after, key=lambda place: (delays[place], -self._left[place]))
+            self._own.turn = self._last = min(after, key=lambda place: (delays[place], -left[place]))
         self._pacers[self._own.turn].acquire()
 
     def arrived(self) -> None:
@@ -72,7 +74,11 @@ class Rota:
     def learn(self, limits: Iterable[Said]) -> None:
         """Take the server's word on what is left of that budget."""
         said = tuple(limits)
-        self._left[self._own.turn] = min((one.remaining for one in said if one.remaining is not None), default=inf)
+        known = [(one.remaining, one.reset) for one in said if one.remaining is not None]
+        if known:
+            remaining, reset = min(known, key=lambda one: one[0])
+            until = inf if reset is None else self._pacers[0].clock.monotonic() + reset
+            self._left[self._own.turn] = remaining, until
         self._pacers[self._own.turn].learn(said)
 
     def limited(self, wait: float = 0.0, reason: str = "limit") -> None:

@@ -297,6 +297,11 @@ def test_an_optional_certificate_that_is_not_there_is_not_shown(project: Project
     assert [] == served.requests
 
 
-def test_behind_a_certificate_a_pool_still_has_its_members(project: Project) -> None:
+def test_behind_a_certificate_a_pool_still_goes_in_turn(project: Project) -> None:
     pool = TokenPool((Bearer(env="A"), Bearer(env="B")))
-    assert (pool.members, (certified(),)) == (certified(pool).members, certified().members)
+    with shop() as served:
+        project.write(connector(served.url, more=f"auth={certified(pool)!r}"))
+        done = project.run("pull", "shop", env={**NAMES, "A": "one", "B": "two"})
+    assert 0 == done.code, done.said
+    assert ["Bearer one", "Bearer two", "Bearer one"] == [one.headers["authorization"] for one in served.requests]
+    assert (certified(),) == certified().members

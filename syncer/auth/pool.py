@@ -11,7 +11,7 @@ from .style import Auth, Context, Signable, Signer, opened
 
 @dataclass(frozen=True, slots=True)
 class TokenPool:
-    """Several styles of which each request uses one. Which one is decided by what is left of their limits."""
+    """Several styles of which each request uses one: the one with most left of its own limit."""
 
     members: tuple[Auth, ...]
     optional: bool = False
@@ -20,6 +20,12 @@ class TokenPool:
         """Refuse a pool with nobody in it."""
         if not isinstance(self.members, tuple) or not self.members:
             raise ConfigError("TokenPool needs a tuple of styles", hint='TokenPool((Bearer(env="A"), Bearer(env="B")))')
+        for member in self.members:
+            if hasattr(member, "members"):
+                raise ConfigError(
+                    f"TokenPool cannot hold a {type(member).__name__}",
+                    hint="a certificate belongs around the pool: ClientCertificate(…, auth=TokenPool(…))",
+                )
 
     def variables(self) -> tuple[str, ...]:
         """Those of all members."""
