@@ -13,7 +13,8 @@ import pytest
 from flask import redirect
 
 from syncer import ClientCredentials, NextToken, Rate, RefreshToken, Stream
-from syncer.auth.tokens import seconds
+from syncer.auth.style import Bare, Context, Told
+from syncer.auth.tokens import Fetched, Token, seconds
 from syncer.errors import ConfigError, CredentialsError, ProtocolError, SyncerError, UnavailableError
 from syncer.events import Retrying, Waiting
 from syncer.fetch import pages
@@ -21,14 +22,14 @@ from syncer.page import Request
 from syncer.wire import Limits
 from tests.api import connector
 from tests.command import Done, Project
-from tests.scripted import Answer, Talk, response, scripted
+from tests.scripted import Answer, Talk, Time, response, scripted
 from tests.servers.flask_server import Serving, serving
 from tests.servers.oauth_server import Authority, OneClient
 from tests.test_client import GOOD, Asker, Item, headers_of, status
 
 ODD = "p+w d%2F&=:~/"
 """A secret with every character that means something in a header, a form or a URL."""
-SECRETS = {"SHOP_ID": "the shop: 1", "SHOP_SECRET": ODD}
+SECRETS = {"SHOP_ID": "the shop: 1%2F+", "SHOP_SECRET": ODD}
 STREAM = Stream(name="items", path="/items", model=Item, records="items", pagination=NextToken("next", param="cursor"))
 
 
@@ -407,6 +408,20 @@ def test_a_401_costs_one_renewal_and_one_request_whatever_the_server_gives(lengt
         with pytest.raises(CredentialsError, match="the API answered 401 Unauthorized"):
             asker.fetch()
     assert (4, 0) == (len(server.requests), server.surplus)
+
+
+def test_a_token_that_another_thread_has_renewed_meanwhile_is_not_renewed_again() -> None:
+    given = iter(["t1", "t2", "t3"])
+    sent: list[str] = []
+    context = Context({}, Time().clock, "https://api.example.org", lambda *request: Told(500, {}, b""))
+    signer = Fetched(context, lambda refused: Token(next(given)), lambda request, value: sent.append(value))
+    signer.sign(Bare())
+    other = threading.Thread(target=lambda: (signer.sign(Bare()), signer.renew(401, {})))
+    other.start()
+    other.join()
+    assert signer.renew(401, {})
+    signer.sign(Bare())
+    assert ["t1", "t1", "t2"] == sent
 
 
 # --- what cannot be declared ---

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import requests
+from authlib.integrations.flask_oauth1 import ResourceProtector
+from flask import Flask, request
 from requests.auth import AuthBase, HTTPBasicAuth, HTTPDigestAuth
 
 from syncer import (
@@ -36,10 +38,11 @@ from syncer.fetch import pages
 from syncer.page import Request
 from syncer.rota import Rota, paced
 from syncer.wire import Limits
-from tests.api import Api, Asked, Reply, connector
+from tests.api import Api, Asked, Reply, connector, record
 from tests.command import Project
 from tests.leaks import traces
 from tests.scripted import Time, Watcher, response, scripted
+from tests.servers.flask_server import serving
 from tests.test_client import GOOD, STREAM, Asker, Item, headers_of, status
 
 NAMES = ("TOKEN_A", "TOKEN_B", "TOKEN_C")
@@ -330,6 +333,61 @@ def test_an_authbase_of_requests_signs_a_whole_pull_and_is_made_once(tmp_path: P
     assert (0, 12) == (done.code, len(project.output().splitlines())), done.said
     assert (5, True) == (missing.code, "the environment variable SHOP_SECRET is not set" in missing.said)
     assert [] == traces(project, [OWN["SHOP_SECRET"], pair], done)
+
+
+OAUTH1 = """
+from authlib.integrations.requests_client import OAuth1Auth
+
+
+def make(own):
+    return OAuth1Auth(own["SHOP_ID"], own["SHOP_SECRET"], "token", own["SHOP_TOKEN_SECRET"])
+"""
+
+
+@dataclass(frozen=True)
+class Party:
+    """A client or a token of OAuth 1.0a, as authlib's server wants to see it."""
+
+    secret: str
+
+    def get_client_secret(self) -> str:
+        return self.secret
+
+    def get_oauth_token_secret(self) -> str:
+        return self.secret
+
+
+def test_oauth_1_is_signed_by_a_library_and_verified_by_a_server(tmp_path: Path) -> None:
+    """Both are authlib's; a nonce is good once."""
+    secrets = {"SHOP_ID": "shop", "SHOP_SECRET": "s3cret-c4n4ry", "SHOP_TOKEN_SECRET": "t0ken-c4n4ry"}
+    app, seen = Flask("shop"), set()
+
+    def known(nonce: str, *others: Any) -> bool:
+        return nonce in seen or bool(seen.add(nonce))
+
+    protected = ResourceProtector(
+        app,
+        query_client=lambda name: Party("s3cret-c4n4ry") if name == "shop" else None,
+        query_token=lambda name, token: Party("t0ken-c4n4ry") if token == "token" else None,
+        exists_nonce=known,
+    )
+
+    @app.get("/items")
+    @protected()
+    def items() -> Any:
+        at = int(request.args.get("cursor", 0))
+        return {"items": [record(at + 1)], "next": str(at + 1) if at < 2 else None}
+
+    project = Project(tmp_path)
+    with serving(app) as served:
+        text = connector(served.url, more=f"auth=Custom(make, env={tuple(secrets)!r})", stream='params={"q": "a +~"}')
+        project.write(text.replace("\n\n\nclass", f"{OAUTH1}\n\nclass", 1))
+        done = project.run("pull", "shop", "--log", "log", "-v", env=secrets)
+        wrong = project.run("pull", "shop", env={**secrets, "SHOP_TOKEN_SECRET": "another"})
+    assert (0, 3) == (done.code, len(project.output().splitlines())), done.said
+    assert (5, True) == (wrong.code, "check SHOP_ID, SHOP_SECRET, SHOP_TOKEN_SECRET" in wrong.said)
+    signatures = [one.headers["authorization"].partition('oauth_signature="')[2][:20] for one in served.requests]
+    assert [] == traces(project, [*list(secrets.values())[1:], *signatures], done, wrong)
 
 
 def test_an_authbase_without_secrets_of_ours_is_taken_as_it_is() -> None:

@@ -189,6 +189,7 @@ def test_a_new_login_counts_and_what_the_old_one_led_to_does_not(
 
 
 def test_what_is_saved_is_for_the_owner_only(authority: Authority, served: Serving, project: Project) -> None:
+    tokens(project).mkdir(parents=True, mode=0o755)
     assert 0 == pull(project, preexec_fn=lambda: os.umask(0)).code
     found = {
         path.name.rpartition(".")[2] or "tokens": path.stat().st_mode & 0o777 for path in tokens(project).iterdir()

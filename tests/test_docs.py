@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,10 +17,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 from pydantic import ValidationError
 
 import syncer
 from syncer import errors
+from syncer.auth import Context, opened, signing
 from syncer.config import catalogue, connector, load
 from syncer.decode import decode, encode
 from syncer.pull import variable
@@ -25,6 +30,7 @@ from tests.api import Api, Reply
 from tests.api import connector as written
 from tests.command import CLEAN, Project
 from tests.fixtures_store import ROOT
+from tests.scripted import Time
 
 README = (ROOT / "README.md").read_text()
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -175,6 +181,34 @@ def test_a_validator_of_a_model_runs_after_its_fields_as_the_authors_guide_says(
         ]
         with pytest.raises(ValidationError, match="valid datetime"):
             booking.model_validate_json(sent, strict=True)
+
+
+def test_the_auth_styles_of_the_authors_guide_sign_as_it_says() -> None:
+    signer = opened(
+        ran(block(AUTHORS, "hmac"))["auth"],
+        Context({"SHOP_SECRET": "c2VjcmV0", "SHOP_KEY": "public"}, Time().clock, "https://h", lambda *request: None),
+    )
+    request = requests.Request("GET", "https://h/items?page=2").prepare()
+    signer.sign(request)
+    text = f"{request.headers['X-Timestamp']}GET/items?page=2"
+    expected = base64.b64encode(hmac.digest(b"secret", text.encode(), "sha256")).decode()
+    assert ("public", expected) == (request.headers["X-Key"], request.headers["X-Signature"])
+    own = opened(ran(block(AUTHORS, "custom"))["auth"], Context({"SHOP_KEY": "one"}, Time().clock, "https://h", print))
+    own.sign(request)
+    assert ("one", "one") == (request.headers["X-Key"], request.headers["X-Key-Again"])
+
+
+def test_every_place_of_a_template_is_in_the_authors_guide() -> None:
+    (line,) = [line for line in AUTHORS.splitlines() if line.startswith("The templates of `Hmac`")]
+    assert {*signing._PLACES, "signature"} == set(re.findall(r"`\{(\w+)\}`", line))
+
+
+def test_every_extra_of_a_style_is_in_the_authors_guide_and_in_the_message_that_misses_it() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    code = "".join(path.read_text() for path in (ROOT / "syncer" / "auth").rglob("*.py"))
+    named = set(re.findall(r"pip install 'syncer\[(\w+)\]'", code))
+    assert {"jwt", "keyring"} == named == named & declared.keys()
+    assert [] == [name for name in named if f"pip install 'syncer[{name}]'" not in AUTHORS]
 
 
 def test_the_eleventh_empty_page_is_the_one_that_ends_a_pull() -> None:
