@@ -202,10 +202,10 @@ def test_a_token_that_is_refused_again_ends_with_5_and_the_next_pull_goes_on_fro
     assert [1, 2, 3, 4, 5, 6] == ids
 
 
-def pulled(served: Serving, project: Project) -> Done:
+def pulled(served: Serving, project: Project, *options: str) -> Done:
     """One pull by the whole command."""
     project.write(connector(served.url, more=f"auth={style(served.url)!r}"))
-    return project.run("pull", "shop", "--json", env=SECRETS)
+    return project.run("pull", "shop", "--json", *options, env=SECRETS)
 
 
 def test_a_wrong_secret_ends_with_5_and_names_its_variable_before_a_page_is_asked_for(
@@ -408,6 +408,42 @@ def test_a_401_costs_one_renewal_and_one_request_whatever_the_server_gives(lengt
         with pytest.raises(CredentialsError, match="the API answered 401 Unauthorized"):
             asker.fetch()
     assert (4, 0) == (len(server.requests), server.surplus)
+
+
+def test_a_long_run_remembers_the_latest_tokens_and_always_its_own_secrets() -> None:
+    numbers = iter(range(1000))
+    time = Time()
+    context = Context({}, time.clock, "https://api.example.org", lambda *request: Told(500, {}, b""))
+    signer = Fetched(context, lambda refused: Token(f"t{next(numbers)}", 10.0), lambda request, value: None, ["own"])
+    for _ in range(200):
+        signer.sign(Bare())
+        time.seconds += 10
+    assert ["own", *(f"t{number}" for number in range(136, 200))] == list(signer.secrets())
+
+
+CODES = [
+    (lambda: ("{}", 500), 4, "asked for a token, answered 500"),
+    (lambda: ("{}", 429, {"Retry-After": "7200"}), 4, "asked for a token, answered 429"),
+    (lambda: ("<html>Sign in</html>", 200), 9, "answered something that is not a JSON object"),
+    (lambda: (" " * (2**20 + 1), 200), 9, "asked for a token: the answer is larger than"),
+    (lambda: redirect("https://login.example.com/"), 9, "redirects; credentials do not follow"),
+    (lambda: ("{}", 404), 2, "answered 404 instead of a token"),
+    (lambda: ({"error": "invalid_scope"}, 400), 5, "answered 400 (invalid_scope)"),
+]
+
+
+@pytest.mark.parametrize(("answer", "code", "words"), CODES, ids=[str(code) for _, code, _ in CODES])
+def test_a_pull_that_gets_no_token_ends_with_the_code_of_who_has_to_act(
+    authority: Authority, served: Serving, tmp_path: Path, answer: Any, code: int, words: str
+) -> None:
+    """And goes on once there is one."""
+    project = Project(tmp_path)
+    authority.before = answer
+    failed = pulled(served, project, "--patience", "0.01s")
+    assert (code, True, 0) == (failed.code, words in failed.said, authority.pages), failed.said
+    authority.before = lambda: None
+    assert 0 == pulled(served, project).code
+    assert 6 == len(project.output().splitlines())
 
 
 def test_a_token_that_another_thread_has_renewed_meanwhile_is_not_renewed_again() -> None:

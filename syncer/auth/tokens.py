@@ -21,6 +21,7 @@ LONGEST = 366 * 86400.0
 _LARGEST = 16384
 _LEEWAY = 60.0
 _TELLING = 8
+_KEPT = 64
 REFUSED = (400, 401, 403)
 _LATER = ("temporarily_unavailable", "server_error", "slow_down")
 
@@ -49,7 +50,7 @@ class Fetched:
         stale: tuple[int, ...] = (401,),
     ) -> None:
         self._clock, self._fetch, self._put, self._stale = context.clock, fetch, put, stale
-        self._seen = dict.fromkeys(secrets)
+        self._secrets, self._given = tuple(secrets), dict[str, None]()
         self._lock = threading.RLock()
         self._token: Token | None = None
         self._due = self._good = math.inf
@@ -70,8 +71,8 @@ class Fetched:
             self._put(request, self._used.value)
 
     def secrets(self) -> Iterable[str]:
-        """The secrets that get tokens, and every token there was."""
-        return tuple(self._seen)
+        """The secrets that get tokens, and the latest tokens."""
+        return (*self._secrets, *self._given)
 
     def renew(self, status: int, headers: Mapping[str, str]) -> bool:
         """Get another token for one that was refused, unless there is another one by now."""
@@ -92,13 +93,15 @@ class Fetched:
         except TransientError as error:
             error.reason = self._safe(error.reason)
             raise
-        self._seen |= dict.fromkeys(filter(None, (token.value, token.refresh)))
+        self._given |= dict.fromkeys(filter(None, (token.value, token.refresh)))
+        for old in list(self._given)[:-_KEPT]:
+            del self._given[old]
         self._good = math.inf if token.lasts is None else token.lasts - min(_LEEWAY, token.lasts / 10)
         self._token, self._due = token, began + self._good
 
     def _safe(self, text: str) -> str:
         """A message without secrets: the name of an error in it is the server's."""
-        return mask(text.encode(), [value for value in self._seen if len(value) >= _TELLING]).decode()
+        return mask(text.encode(), [value for value in self.secrets() if len(value) >= _TELLING]).decode()
 
 
 def checked(url: str) -> None:
