@@ -272,6 +272,16 @@ def test_a_server_that_sends_new_nonces_for_ever_is_asked_twice_for_a_page() -> 
     assert (2, 0) == (len(server.requests), server.surplus)
 
 
+def test_a_refusal_with_the_challenge_that_was_just_answered_is_one() -> None:
+    refusal = response(b"{}", "401 No", 'WWW-Authenticate: Digest realm="r", nonce="n", qop="auth"')
+    with scripted(refusal, GOOD, refusal) as server:
+        asker = Asker(server.url, auth=AUTH, environment=SECRETS)
+        asker.fetch()
+        with pytest.raises(CredentialsError):
+            asker.fetch()
+    assert (3, 0) == (len(server.requests), server.surplus)
+
+
 def test_several_challenges_in_lines_of_their_own_are_read() -> None:
     lines = ('WWW-Authenticate: Basic realm="r"', 'WWW-Authenticate: Digest realm="r", nonce="n", qop="auth"')
     with scripted(response(b"{}", "401 No", *lines), GOOD) as server:

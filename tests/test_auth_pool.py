@@ -36,7 +36,7 @@ from syncer.errors import ConfigError, CredentialsError, SyncerError, Unavailabl
 from syncer.events import Requested, Waiting
 from syncer.fetch import pages
 from syncer.page import Request
-from syncer.rota import Rota, paced
+from syncer.rota import paced
 from syncer.wire import Limits
 from tests.api import Api, Asked, Reply, connector, record
 from tests.command import Project
@@ -195,14 +195,13 @@ def test_a_server_that_never_says_what_is_left_is_asked_in_turn(limited: Limited
 
 
 def test_an_answer_that_says_nothing_does_not_make_a_spent_token_a_full_one(limited: Limited, url: str) -> None:
-    limited.budgets = {"TOKEN_A": Budget(3, 600.0), "TOKEN_B": Budget(50, 600.0), "TOKEN_C": Budget(40, 600.0)}
-    pooled = Pooled(url, limited)
-    pooled.ask(3)
-    assert isinstance(pooled.client.pacer, Rota)
-    for _ in NAMES:
-        pooled.client.pacer.acquire()
-        pooled.client.pacer.learn([])
-    assert "B" * 6 == pooled.ask(6)
+    limited.budgets = {"TOKEN_A": Budget(30, 6000.0), "TOKEN_B": Budget(50, 6000.0), "TOKEN_C": Budget(40, 6000.0)}
+    pooled = Pooled(url, limited, rate=Rate(1, per=60.0))
+    assert "ABCB" == pooled.ask(4)
+    limited.says = False
+    assert "C" == pooled.ask(1)
+    limited.says = True
+    assert "AB" == pooled.ask(2)
 
 
 def test_the_members_may_be_of_different_kinds(limited: Limited, url: str) -> None:

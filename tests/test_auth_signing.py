@@ -394,6 +394,8 @@ def test_what_arrives_is_signed_as_botocore_would_sign_it(shop: Shop, service: s
         asker = Asker(served.url, auth=auth, environment={**AWS, "AWS_SESSION_TOKEN": SESSION})
         for query in QUERIES:
             asker.fetch(Request(f"{served.url}{path}{query}"))
+            meant = sorted(parse_qsl(query[1:], keep_blank_values=True))
+            assert meant == parse_qsl(urlsplit(served.requests[-1].target).query, keep_blank_values=True)
             asker.fetch(Request(f"{served.url}{path}{query}", method="POST", body={"ü": 1}))
             asker.fetch(Request(f"{served.url}{path}{query}", params={"p q": "~ +ü", "a": [1, 2]}))
     assert 3 * len(QUERIES) == len(heads)
@@ -425,6 +427,9 @@ def test_a_signature_says_what_aws_reads_in_it() -> None:
             asker = Asker(server.url, auth=auth, environment=environment, headers={"X-Own": "a   b "})
             asker.fetch()
         plain, session = headers_of(server, 0), headers_of(server, 1)
+    for one in (plain, session):
+        url = f"{server.url}/items"
+        assert signed("execute-api", "eu-central-1", "GET", url, one, b"") == signature(one)
     begin = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260131/eu-central-1/execute-api/aws4_request, SignedHeaders="
     assert plain["authorization"].startswith(f"{begin}host;x-amz-date;x-own, Signature=")
     assert session["authorization"].startswith(f"{begin}host;x-amz-date;x-amz-security-token;x-own, Signature=")
