@@ -104,16 +104,17 @@ def confirm(question: str) -> None:
         raise ConfigError("nothing was done")
 
 
-def stopping() -> Stop:
-    """A flag that the first SIGINT or SIGTERM sets; the second ends the process at once."""
+def stopping(*, silent: bool = False) -> Stop:
+    """A flag that the first SIGINT or SIGTERM sets, saying so; the second ends the process at once."""
     stop = Stop()
 
     def handle(number: int, frame: Any) -> None:
         if stop:
             os._exit(128 + number)
         stop.signal = number
-        with suppress(OSError):
-            os.write(2, b"\nstopping after this page; once more to stop at once\n")
+        if not silent:
+            with suppress(OSError):
+                os.write(2, b"\nstopping after this page; once more to stop at once\n")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
