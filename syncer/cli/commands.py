@@ -21,6 +21,7 @@ from .given import (
     SinkKind,
     Source,
     Streams,
+    Traces,
     Yes,
     again,
     confirm,
@@ -73,6 +74,7 @@ def pull(
     folder: Folder = None,
     log: Log = None,
     metrics: Metrics = None,
+    traces: Traces = False,
     as_json: AsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every request.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary, only errors.")] = False,
@@ -112,6 +114,7 @@ def pull(
         f"syncer pull {source} {' '.join(streams or [])}".rstrip() + options.given + flags,
         log,
         metrics,
+        traces,
     )
     try:
         warning = overview.exposed(connector, chosen, options.settings or {}, variables())

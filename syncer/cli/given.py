@@ -45,6 +45,10 @@ Log = Annotated[
 Metrics = Annotated[
     Path | None, typer.Option("--metrics", metavar="FILE", help="Write Prometheus metrics to this file at the end.")
 ]
+Traces = Annotated[
+    bool,
+    typer.Option("--otel", help="Send a trace to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names."),
+]
 OUT = Path("data")
 
 

@@ -1,4 +1,4 @@
-"""A pull with everybody who watches it: the terminal, the log, the ledger and the metrics file.
+"""A pull with everybody who watches it: the terminal, the log, the ledger, the metrics file and a collector of traces.
 
 None of them can stop it. What they cannot write is said once, as a note.
 """
@@ -34,6 +34,7 @@ class Run:
     command: str
     log: str | None = None
     metrics: Path | None = None
+    traces: bool = False
 
 
 def recorded(
@@ -44,13 +45,14 @@ def recorded(
     pull: Callable[[Observer], Report],
     warning: str = "",
 ) -> Report:
-    """Pull, and tell everybody. ConfigError if the log or the metrics file can never be written.
+    """Pull, and tell everybody. ConfigError if the log or the metrics can never be written, or no trace be sent.
 
     `warning` has been shown already, and is recorded.
     """
     from ..events import Began, Finished, Noticed
     from ..ledger import Ledger, identity
     from ..log import STDERR, Log
+    from ..telemetry import Traces
 
     for option, path in (("--log", run.log), ("--metrics", run.metrics)):
         if path and path != STDERR:
@@ -68,6 +70,8 @@ def recorded(
 
     name, source, secrets = identity(), run.connector.name, _secrets(run.connector, environment)
     row = {"id": name, "source": source, "started": clock.stamp(), "sink": run.sink, "command": run.command}
+    if run.traces:  # before the log, whose last line is that the pull is over
+        watching.append(Traces(name, source, secrets, clock, environment, notice))
     ledger = Ledger(run.out / source, row, secrets, clock, notice)
     log = Log(run.log, name, source, secrets, clock, notice) if run.log is not None else None
     watching += [log, ledger] if log else [ledger]
@@ -158,10 +162,10 @@ def _past(out: Path, source: str) -> list[Row]:
 
 def _secrets(connector: Connector, environment: Mapping[str, str]) -> list[str]:
     """All that must not be written down: what the connector shows its API, and what is named like a secret."""
-    from .. import network
+    from .. import network, telemetry
     from ..auth import secret
 
-    found = hidden()
+    found = hidden() + telemetry.secrets(environment)
     with suppress(ValueError):  # no URL: the pull will say so
         found += network.secrets(environment)
     for name in connector.auth.secrets() if connector.auth else ():
