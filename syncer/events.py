@@ -111,10 +111,12 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The pull is over."""
+    """The pull is over; `error` says why, if that is about none of its streams."""
 
     exit_code: int
     seconds: float
+    error: str = ""
+    hint: str = ""
 
 
 Event = (

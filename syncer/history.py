@@ -14,19 +14,22 @@ from .terminal import counted, one_line, shortened
 WIDTH = 80
 
 
-def listing(found: Sequence[Row], limit: int, place: Path) -> str:
-    """The runs found in a place as text, source by source; of each the latest `limit`."""
+def listing(found: Sequence[Row], limit: int, place: Path, flags: str = "") -> str:
+    """The runs found in a place as text, source by source; of each the latest `limit`.
+
+    `flags` are the options that a command about them has to repeat.
+    """
     blocks = [
-        _source(source, [row for row in found if row["source"] == source], limit)
-        for source in sorted({str(row["source"]) for row in found})
+        _source(source, [row for row in found if row["source"] == source], limit, flags)
+        for source in sorted({row["source"] for row in found})
     ]
-    return "\n\n".join(blocks) or f"no runs are recorded in {place}"
+    return "\n\n".join(blocks) or f"no runs are recorded in {one_line(str(place))}"
 
 
 def showing(row: Row) -> str:
     """One run as text, with everything that is known of it."""
     head = [
-        ("run", f"{row['id']} of {one_line(row['source'])}"),
+        ("run", f"{one_line(row['id'])} of {one_line(row['source'])}"),
         ("started", _moment(row["started"]) + " UTC"),
         ("ended", f"{_moment(row['ended'])} UTC, after {_took(row['seconds'])}" if row["ended"] else "–"),
         ("outcome", _outcome(row)),
@@ -38,9 +41,9 @@ def showing(row: Row) -> str:
         for name, told in row["limits"].items()
     ]
     head += [("command", one_line(row["command"]))]
-    table = [("stream", "status", "pages", "fetched", "written", "rejected", "repeated")]
+    table: list[tuple[str, ...]] = [("stream", "status", "pages", "fetched", "written", "rejected", "repeated")]
     table += [
-        (stream["stream"], stream["status"], *(f"{number:,}" for number in _counts(stream)))
+        (one_line(stream["stream"]), one_line(stream["status"]), *(f"{number:,}" for number in _counts(stream)))
         for stream in row["streams"]
     ]
     widths = [max(len(line[column]) for line in table) for column in range(7)]
@@ -48,7 +51,7 @@ def showing(row: Row) -> str:
         [(*line[:2], *(cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True))) for line in table]
     )
     marks = [
-        f"{stream['stream']}: bookmark {one_line(str(stream['bookmark']))}"
+        f"{one_line(stream['stream'])}: bookmark {one_line(str(stream['bookmark']))}"
         for stream in row["streams"]
         if stream.get("bookmark") is not None
     ]
@@ -57,51 +60,51 @@ def showing(row: Row) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _source(source: str, rows: Sequence[Row], limit: int) -> str:
+def _source(source: str, rows: Sequence[Row], limit: int, flags: str) -> str:
     table: list[tuple[str, ...]] = [("run", "started (UTC)", "took", "outcome", "records", "rejects")]
     for row in rows[:limit]:
         counts = [_counts(stream) for stream in row["streams"]]
         written, rejected = (sum(count[place] for count in counts) for place in (2, 3))
         took = _took(row["seconds"]) if row["ended"] else "–"
-        table.append((row["id"], _moment(row["started"]), took, _outcome(row), f"{written:,}", f"{rejected:,}"))
+        table.append(
+            (one_line(row["id"]), _moment(row["started"]), took, _outcome(row), f"{written:,}", f"{rejected:,}")
+        )
     widths = [max(len(line[column]) for line in table) for column in (4, 5)]
     shown, *lines = aligned([(*line[:4], line[4].rjust(widths[0]), line[5].rjust(widths[1])) for line in table]).split(
         "\n"
     )
     for line, row in zip(lines, rows, strict=False):
         shown += "\n" + line + "".join(f"\n  {shortened(why, WIDTH - 3)}" for why in _why(row))
-    older = [f"{counted(len(rows) - limit, 'older run')}: syncer runs {source} --all"] if len(rows) > limit else []
-    return "\n".join([one_line(source), shown, *older, *_next(rows[0])])
+    older = len(rows) - limit
+    more = [f"{counted(older, 'older run')}: syncer runs {one_line(source)}{flags} --all"] if older > 0 else []
+    details = f"details  syncer runs show {one_line(rows[0]['id'])}{flags}"
+    return "\n".join([one_line(source), shown, *more, *_next(rows[0]), details])
 
 
 def _why(row: Row) -> list[str]:
     """A line for everything that went wrong."""
-    found = [stream["error"]["message"] for stream in row["streams"] if stream.get("error")]
-    names = [stream["stream"] for stream in row["streams"] if stream.get("error")]
-    lines = [f"{name}: {one_line(message)}" for name, message in zip(names, found, strict=True)]
-    return lines + ([one_line(row["error"]["message"])] if row.get("error") else [])
+    failed = [stream for stream in row["streams"] if stream["error"]]
+    lines = [f"{one_line(stream['stream'])}: {one_line(stream['error']['message'])}" for stream in failed]
+    return lines + ([one_line(row["error"]["message"])] if row["error"] else [])
 
 
 def _next(row: Row) -> Iterator[str]:
     """What to type next, after this run."""
-    errors = [stream["error"] for stream in row["streams"] if stream.get("error")]
-    errors += [row["error"]] if row.get("error") else []
+    errors = [one["error"] for one in (*row["streams"], row) if one["error"]]
     yield from (f"  → {one_line(hint)}" for hint in dict.fromkeys(error["hint"] for error in errors) if hint)
     if row["status"] == "killed":
         yield "killed: it did not end by itself; nothing committed is lost"
-    resume = row["command"] if row["status"] == "killed" else row.get("resume")
-    if resume:
+    if resume := row["command"] if row["status"] == "killed" else row["resume"]:
         yield f"next     {one_line(resume)}"
-    yield f"details  syncer runs show {row['id']}{one_line(row.get('out', ''))}"
 
 
 def _outcome(row: Row) -> str:
     code = f", exit {row['exit_code']}" if row["exit_code"] else ""
-    return f"{row['status']}{code}"
+    return f"{one_line(row['status'])}{code}"
 
 
 def _requests(row: Row) -> str:
-    unchanged = row.get("not_modified")
+    unchanged = row["not_modified"]
     parts = [counted(row["requests"], "request"), f"{size(row['received'])} received", f"{row['retries']:,} retried"]
     return ", ".join(parts + ([f"{unchanged:,} not modified"] if unchanged else []))
 

@@ -5,13 +5,15 @@
 
 `event` is the name of a class of events.py in lower case, and what follows `stream` are its fields. A pull
 never waits for its log and never ends because of it: a line that cannot be written is lost, and that is said
-once. A file that was renamed or removed by whoever rotates logs is made anew.
+once. A file that was renamed or removed by whoever rotates logs is made anew. Several pulls may write to one
+file: each line is appended by one call.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,7 +30,17 @@ from .terminal import harmless, writable
 
 STDERR = "-"
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-_TYPED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
+_TYPED = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
+"""What is wrong with a name, rather than with the disk or with who should be listening."""
 
 
 class Log:
@@ -46,18 +58,19 @@ class Log:
         except OSError as error:
             if error.errno in _TYPED:
                 raise ConfigError(
-                    f"the log {target} cannot be opened: {error.strerror}", hint="give --log a file that you may write"
+                    f"the log {target or repr(target)} cannot be opened: {error.strerror}",
+                    hint="give --log a file that you may write, in a directory that is there",
                 ) from None
             self._lost(error)
 
     def __call__(self, event: Event) -> None:
         """Write an event."""
         self._stream = getattr(event, "stream", self._stream)
-        text = line(event, self._clock.stamp(), self._run, self._source, self._stream, self._secrets)
         try:
+            text = line(event, self._clock.stamp(), self._run, self._source, self._stream, self._secrets)
             self._current()
             self._write(b"\n" + text if self._torn else text)
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:
             self._lost(error)
         if isinstance(event, Ended):
             self._stream = None
@@ -71,6 +84,7 @@ class Log:
 
     def _open(self) -> None:
         self._descriptor = 2 if self._target == STDERR else os.open(self._target, _FLAGS, 0o600)
+        self._torn = self._target != STDERR and _torn(self._target, self._descriptor)
 
     def _current(self) -> None:
         """Open the file, again if its name stands for another one by now, or for none."""
@@ -78,28 +92,31 @@ class Log:
             mine = os.fstat(self._descriptor)
             try:
                 named = os.stat(self._target)  # noqa: PTH116 beside fstat
-                same = (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
+                moved = (named.st_dev, named.st_ino) != (mine.st_dev, mine.st_ino)
             except FileNotFoundError:
-                same = not stat.S_ISREG(mine.st_mode)
-            if not same:
+                moved = stat.S_ISREG(mine.st_mode)
+            except OSError:  # nobody can say; what is open may still be written to
+                moved = False
+            if moved:
                 self.close()
         if self._descriptor < 0:
             self._open()
-            self._torn = False
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
         try:
             while view:
-                view = view[os.write(self._descriptor, view) :]
+                room = _room(self._descriptor, len(view)) if self._target == STDERR else len(view)
+                view = view[os.write(self._descriptor, view[:room]) :]
         finally:
             if len(view) < len(data):
                 self._torn = len(view) > 0
 
-    def _lost(self, error: OSError) -> None:
+    def _lost(self, error: Exception) -> None:
         if not self._told:
             self._told = True
-            self._notice(f"the log {self._target} loses lines: {error.strerror or error}; the pull goes on")
+            why = getattr(error, "strerror", None) or str(error)
+            self._notice(f"the log {self._target} loses lines: {why}; the pull goes on")
 
 
 def line(event: Event, at: str, run: str, source: str, stream: str | None, secrets: Sequence[str]) -> bytes:
@@ -119,9 +136,37 @@ def redacted(value: Any, secrets: Sequence[str]) -> Any:
     return [redacted(item, secrets) for item in value] if isinstance(value, list | tuple) else value
 
 
+def _torn(path: str, descriptor: int) -> bool:
+    """Whether a file ends inside a line: the disk was full when somebody wrote it."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return False
+    with suppress(OSError):  # a file that may be written need not be readable
+        reader = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            size = os.fstat(reader).st_size
+            return size > 0 and os.pread(reader, 1, size - 1) != b"\n"
+        finally:
+            os.close(reader)
+    return False
+
+
+def _room(descriptor: int, wanted: int) -> int:
+    """How many bytes can be written without waiting for whoever reads them. BlockingIOError if none.
+
+    Stderr belongs to others too, so it cannot be told not to block.
+    """
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return wanted
+    if not select.select([], [descriptor], [], 0)[1]:
+        raise BlockingIOError(errno.EAGAIN, "nobody reads it")
+    return min(wanted, select.PIPE_BUF)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, float):  # also of a kind of its own, which JSON does not know
+        return float(value)
     return list(value) if isinstance(value, tuple) else value
 
 

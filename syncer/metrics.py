@@ -7,6 +7,7 @@ beside it; labels are `source`, and where they are needed `stream`, `reason` or 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -33,29 +34,40 @@ METRICS = {
     "syncer_stream_records_repeated": "Records that the last pull had already.",
     "syncer_stream_records_stored": "Records in the whole output.",
 }
-REASONS = 20
+MOST = 20
 """How many reasons and limits have a line of their own: a server may make up any number."""
+_WAITED = "syncer_last_pull_waited_seconds"
 Value = tuple[str, dict[str, str], float]
 
 
 def text(row: Mapping[str, Any], succeeded: str | None) -> str:
     """A run of the ledger in Prometheus' text format; `succeeded` is when the last good one ended."""
-    values = list(_values(row, succeeded))
+    values: dict[str, dict[str, float]] = {name: {} for name in METRICS}
+    for name, labels, value in _values(row, succeeded):
+        shown = _labels(labels)  # one line for what looks alike: Prometheus refuses a file with two
+        values[name][shown] = value + (values[name].get(shown, 0) if name == _WAITED else 0)
     lines = []
     for name, about in METRICS.items():
-        found = [(labels, value) for of, labels, value in values if of == name]
-        if found:
+        if values[name]:
             lines += [f"# HELP {name} {about}", f"# TYPE {name} gauge"]
-            lines += [f"{name}{{{_labels(labels)}}} {_number(value)}" for labels, value in found]
+            lines += [f"{name}{{{labels}}} {_number(value)}" for labels, value in values[name].items()]
     return "\n".join(lines) + "\n"
 
 
 def write(path: Path, content: str) -> None:
-    """Put the text in the file's place at once: no reader ever sees half of it. OSError if that fails."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Put the text in the file's place at once: no reader ever sees half of it. OSError if that fails.
+
+    Whoever collects it is another user: a new file may be read by everybody, one that is there keeps its mode.
+    """
+    place = Path(os.path.realpath(path))
+    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
-        beside.write_text(content, encoding="utf-8")
-        beside.replace(path)
+        beside.unlink(missing_ok=True)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+            os.fchmod(descriptor, stat.S_IMODE(place.stat().st_mode) if place.exists() else 0o644)
+        beside.replace(place)
     except OSError:
         with suppress(OSError):
             beside.unlink()
@@ -72,9 +84,9 @@ def _values(row: Mapping[str, Any], succeeded: str | None) -> Iterator[Value]:
     yield "syncer_last_pull_requests", own, row["requests"]
     yield "syncer_last_pull_retries", own, row["retries"]
     yield "syncer_last_pull_received_bytes", own, row["received"]
-    for reason, seconds in list(row["waited"].items())[:REASONS]:
-        yield "syncer_last_pull_waited_seconds", {**own, "reason": reason}, seconds
-    for limit, told in list(row["limits"].items())[:REASONS]:
+    for reason, seconds in list(row["waited"].items())[:MOST]:
+        yield _WAITED, {**own, "reason": reason}, seconds
+    for limit, told in list(row["limits"].items())[:MOST]:
         yield "syncer_limit_remaining", {**own, "limit": limit}, told["remaining"]
     for stream in row["streams"]:
         labels = {**own, "stream": stream["stream"]}

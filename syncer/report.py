@@ -19,7 +19,7 @@ Status = Literal["complete", "short", "capped", "stopped", "failed"]
 SHOWN = 10
 """How many causes of a stream the summary lists."""
 LIMITS = 20
-"""How many limits are remembered: a server may make up any number of names."""
+"""How many limits, and reasons to wait, are remembered: a server may make up any number of names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,8 @@ class Report:
         elif isinstance(event, Retrying):
             self.retries += 1
         elif isinstance(event, Waited):
-            self.waits[event.reason] += event.seconds  # type: ignore[assignment]
+            known = event.reason in self.waits or len(self.waits) < LIMITS
+            self.waits[event.reason if known else "other reasons"] += event.seconds  # type: ignore[assignment]
         elif isinstance(event, Received):
             self.received += event.size
         elif isinstance(event, Told) and (event.limit in self.limits or len(self.limits) < LIMITS):

@@ -6,7 +6,10 @@ import shutil
 from pathlib import Path
 
 LEAST = 100 * 10**6
+"""So few bytes are not much, whatever the file system."""
 SHARE = 0.05
+PLENTY = 5 * 10**9
+"""So many are enough, however small a share they are."""
 
 
 def short(out: Path, needed: int) -> str:
@@ -31,9 +34,9 @@ def low(free: int, total: int, needed: int) -> str:
         return ""
     if free < needed:
         return f", and the last complete pull received {size(needed)}"
-    if free < SHARE * total:
-        return f", which is {free / total:.1%} of its file system"
-    return "" if free >= LEAST else ", which is not much"
+    if free < LEAST:
+        return ", which is not much"
+    return f", which is {free / total:.1%} of its file system" if free < min(SHARE * total, PLENTY) else ""
 
 
 def size(count: float) -> str:

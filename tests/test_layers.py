@@ -27,6 +27,7 @@ DOORS = {
     "sqlite3": {"cache", "checkpoint", "sinks"},
     "diskcache": {"cache"},
     "http_sf": {"quotas"},
+    "opentelemetry": {"telemetry"},
 }
 """Which modules may import a library; nothing else is said about the others."""
 

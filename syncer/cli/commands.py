@@ -8,7 +8,7 @@ import typer
 
 from .. import __version__
 from ..clock import Clock
-from ..errors import ConfigError
+from ..errors import ConfigError, SyncerError
 from ..terminal import say, say_json
 from .given import (
     OUT,
@@ -21,6 +21,7 @@ from .given import (
     SinkKind,
     Source,
     Streams,
+    Traces,
     Yes,
     again,
     confirm,
@@ -73,6 +74,7 @@ def pull(
     folder: Folder = None,
     log: Log = None,
     metrics: Metrics = None,
+    traces: Traces = False,
     as_json: AsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every request.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary, only errors.")] = False,
@@ -83,7 +85,7 @@ def pull(
     from ..pull import Options
     from ..pull import pull as run
     from ..report import Budget
-    from .recorded import Run, recorded
+    from .recorded import Run, recorded, refused
 
     connector, chosen = looked_up(source, streams, folder)
     Budget.parse(max_rejects)
@@ -101,14 +103,29 @@ def pull(
     if restart and not yes:
         names = ", ".join(stream.name for stream in chosen)
         confirm(f"Pull {names} of {source} anew? What is in {out / source} is replaced when the new pull is complete.")
-    warning = overview.exposed(connector, chosen, options.settings or {}, variables())
-    if warning and not quiet:
-        say(warning, error=True)
-    if not quiet and not as_json:
-        pace = f", at most {connector.rate}" if connector.rate else ""
-        say(f"{source}: {', '.join(stream.name for stream in chosen)} → {out / source} ({sink}{pace})", error=True)
-    clock = Clock(stop=stopping())
+    plain = log != "-"  # else stderr is the log
+    clock = Clock(stop=stopping(silent=not plain))
     flags = overview.flags(out, sink, folder)
+    about = Run(
+        connector,
+        tuple(stream.name for stream in chosen),
+        out,
+        sink,
+        f"syncer pull {source} {' '.join(streams or [])}".rstrip() + options.given + flags,
+        log,
+        metrics,
+        traces,
+    )
+    try:
+        warning = overview.exposed(connector, chosen, options.settings or {}, variables())
+    except SyncerError as error:
+        refused(about, clock, variables(), error)
+        raise
+    if warning and plain and not quiet:
+        say(warning, error=True)
+    if plain and not quiet and not as_json:
+        pace = f", at most {connector.rate}" if connector.rate else ""
+        say(f"{source}: {', '.join(about.streams)} → {out / source} ({sink}{pace})", error=True)
 
     def work(observe: Observer) -> Report:
         report = run(connector, chosen, options, variables(), clock, observe)
@@ -117,24 +134,14 @@ def pull(
             error.message, error.hint = without_secrets(error.message), without_secrets(error.hint)
         return report
 
-    about = Run(
-        connector,
-        tuple(stream.name for stream in chosen),
-        out,
-        sink,
-        f"syncer pull {source} {' '.join(streams or [])}".rstrip() + options.given + flags,
-        overview.place(out),
-        log,
-        metrics,
-    )
-    with shown(clock, quiet=quiet or as_json or log == "-", verbose=verbose) as observe:
-        report = recorded(about, clock, variables(), observe, work)
+    with shown(clock, quiet=quiet or as_json or not plain, verbose=verbose) as observe:
+        report = recorded(about, clock, variables(), observe, work, warning)
     if as_json:
         print_json(report.to_json())
     elif not quiet:
         say(report.text())
     for stream in report.streams:
-        if stream.error and (quiet or as_json) and log != "-":
+        if stream.error and (quiet or as_json) and plain:
             explain(stream.error)
     raise typer.Exit(report.exit_code)
 
@@ -279,20 +286,23 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """Show past pulls: when, how long, how each ended, why, and what to type next."""
-    from .. import history, ledger
+    from .. import history, ledger, overview
 
     one = words[1] if words and len(words) == 2 and words[0] == "show" else None
-    if one is None and words and (len(words) > 1 or words == ["show"]):
+    source = words[0] if words and len(words) == 1 else None
+    found = ledger.runs(out, source, lambda text: say(f"note: {text}", error=True))
+    if words and one is None and (source is None or (source == "show" and not found)):
         raise ConfigError(
             "that is neither a source nor a run", hint="type `syncer runs SOURCE` or `syncer runs show ID`"
         )
-    source = words[0] if words and one is None else None
-    found = ledger.runs(out, source) if (out / (source or "")).is_dir() else []
     if one is not None:
         row = ledger.run(found, one)
         print_json(row) if as_json else say(history.showing(row))
+    elif as_json:
+        print_json(found)
     else:
-        print_json(found) if as_json else say(history.listing(found, len(found) if every else 20, out / (source or "")))
+        limit = len(found) if every else 20
+        say(history.listing(found, limit, out / (source or ""), overview.place(out)))
 
 
 @app.callback(invoke_without_command=True)

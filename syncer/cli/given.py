@@ -45,6 +45,10 @@ Log = Annotated[
 Metrics = Annotated[
     Path | None, typer.Option("--metrics", metavar="FILE", help="Write Prometheus metrics to this file at the end.")
 ]
+Traces = Annotated[
+    bool,
+    typer.Option("--otel", help="Send a trace to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names."),
+]
 OUT = Path("data")
 
 
@@ -104,16 +108,17 @@ def confirm(question: str) -> None:
         raise ConfigError("nothing was done")
 
 
-def stopping() -> Stop:
-    """A flag that the first SIGINT or SIGTERM sets; the second ends the process at once."""
+def stopping(*, silent: bool = False) -> Stop:
+    """A flag that the first SIGINT or SIGTERM sets, saying so; the second ends the process at once."""
     stop = Stop()
 
     def handle(number: int, frame: Any) -> None:
         if stop:
             os._exit(128 + number)
         stop.signal = number
-        with suppress(OSError):
-            os.write(2, b"\nstopping after this page; once more to stop at once\n")
+        if not silent:
+            with suppress(OSError):
+                os.write(2, b"\nstopping after this page; once more to stop at once\n")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)

@@ -1,10 +1,11 @@
-"""A pull with everybody who watches it: the terminal, the log, the ledger and the metrics file.
+"""A pull with everybody who watches it: the terminal, the log, the ledger, the metrics file and a collector of traces.
 
 None of them can stop it. What they cannot write is said once, as a note.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,25 +32,37 @@ class Run:
     out: Path
     sink: str
     command: str
-    flags: str
     log: str | None = None
     metrics: Path | None = None
+    traces: bool = False
 
 
 def recorded(
-    run: Run, clock: Clock, environment: Mapping[str, str], shown: Observer, pull: Callable[[Observer], Report]
+    run: Run,
+    clock: Clock,
+    environment: Mapping[str, str],
+    shown: Observer,
+    pull: Callable[[Observer], Report],
+    warning: str = "",
 ) -> Report:
-    """Pull, and tell everybody. ConfigError if the log or the metrics file can never be written."""
+    """Pull, and tell everybody. ConfigError if the log or the metrics can never be written, or no trace be sent.
+
+    `warning` has been shown already, and is recorded.
+    """
     from ..events import Began, Finished, Noticed
     from ..ledger import Ledger, identity
-    from ..log import Log
+    from ..log import STDERR, Log
+    from ..telemetry import Traces
 
-    if run.metrics and (run.metrics.is_dir() or not run.metrics.absolute().parent.is_dir()):
-        raise ConfigError(f"{run.metrics} cannot be written", hint="give --metrics a file in a directory that is there")
-    watching: list[Observer] = [shown]
+    for option, path in (("--log", run.log), ("--metrics", run.metrics)):
+        if path and path != STDERR:
+            _apart(option, Path(path), run.out / run.connector.name)
+    if run.metrics:
+        _writable(run.metrics)
+    watching: list[Observer] = []
 
     def tell(event: Event) -> None:
-        for watcher in tuple(watching):
+        for watcher in (shown, *watching):
             watcher(event)
 
     def notice(text: str) -> None:
@@ -57,48 +70,83 @@ def recorded(
 
     name, source, secrets = identity(), run.connector.name, _secrets(run.connector, environment)
     row = {"id": name, "source": source, "started": clock.stamp(), "sink": run.sink, "command": run.command}
-    ledger = Ledger(run.out / source, {**row, "out": run.flags}, secrets, clock, notice)
-    log = Log(run.log, name, source, secrets, clock, notice) if run.log else None
+    if run.traces:  # before the log, whose last line is that the pull is over
+        watching.append(Traces(name, source, secrets, clock, environment, notice))
+    ledger = Ledger(run.out / source, row, secrets, clock, notice)
+    log = Log(run.log, name, source, secrets, clock, notice) if run.log is not None else None
     watching += [log, ledger] if log else [ledger]
     tell(Began(run.streams, str(run.out), run.sink))
-    if warning := room(run.out, source):
-        notice(warning)
-    report, fault, code = None, None, 1
+    for watcher in watching if warning else ():
+        watcher(Noticed(warning))
+    if short := room(run.out, source):
+        notice(short)
+    report, fault, code, said = None, None, 1, ("", "")
     try:
         report = pull(tell)
         code = report.exit_code
     except SyncerError as error:
-        fault, code = error, error.exit_code
+        fault, code, said = error, error.exit_code, (str(error), error.hint)
         raise
     except MemoryError:
-        code = 6
+        code, said = 6, ("out of memory", "")
+        raise
+    except BaseException as error:
+        said = (type(error).__name__, "")
         raise
     finally:
         found = ledger.end(report, code, fault)
-        if run.metrics and found:
+        if run.metrics:
             _measure(run, run.metrics, found, notice)
-        tell(Finished(code, found["seconds"]))
+        tell(Finished(code, found["seconds"], *said))
         if log:
             log.close()
     return report
+
+
+def refused(run: Run, clock: Clock, environment: Mapping[str, str], error: SyncerError) -> None:
+    """Record a pull that may not even begin, and why."""
+
+    def never(observe: Observer) -> Report:
+        raise error
+
+    with suppress(SyncerError):
+        recorded(run, clock, environment, lambda event: None, never)
 
 
 def room(out: Path, source: str) -> str:
     """A warning if there is little room for what the next pull will write, going by the last complete one."""
     from ..space import short
 
-    last = next((row for row in _past(out, source) if row.get("status") == "complete"), None)
-    received = last.get("received") if last else 0
-    return short(out, received if isinstance(received, int) else 0)
+    return short(out, next((row["received"] for row in _past(out, source) if row["status"] == "complete"), 0))
+
+
+def _writable(path: Path) -> None:
+    """Refuse what never can be the metrics file. ConfigError."""
+    try:
+        what = "it is not a file" if path.exists() and not path.is_file() else ""
+        what = what or ("" if path.absolute().parent.is_dir() else "there is no such directory")
+    except OSError as error:
+        what = error.strerror or str(error)
+    if what:
+        raise ConfigError(
+            f"the metrics cannot be written to {path}: {what}",
+            hint="give --metrics a file in a directory that is there",
+        )
+
+
+def _apart(option: str, path: Path, home: Path) -> None:
+    """Refuse a file inside the output, which would be harmed. ConfigError."""
+    if Path(os.path.realpath(home)) in Path(os.path.realpath(path)).parents:
+        raise ConfigError(f"{path} lies inside the output, {home}", hint=f"give {option} a file outside of it")
 
 
 def _measure(run: Run, path: Path, found: Row, notice: Callable[[str], None]) -> None:
     from ..metrics import text, write
 
-    good = [found] if found["exit_code"] == 0 else []
-    good += [row for row in _past(run.out, run.connector.name) if row["exit_code"] == 0 and row["ended"]]
+    rows = [found, *_past(run.out, run.connector.name)]
+    good = [str(row["ended"]) for row in rows if row["exit_code"] == 0 and row["ended"]]
     try:
-        write(path, text(found, good[0]["ended"] if good else None))
+        write(path, text(found, max(good, default=None)))
     except OSError as error:
         notice(f"{path} was not written: {error.strerror}; it still tells of an earlier pull, if of any")
 
@@ -114,9 +162,12 @@ def _past(out: Path, source: str) -> list[Row]:
 
 def _secrets(connector: Connector, environment: Mapping[str, str]) -> list[str]:
     """All that must not be written down: what the connector shows its API, and what is named like a secret."""
+    from .. import network, telemetry
     from ..auth import secret
 
-    found = hidden()
+    found = hidden() + telemetry.secrets(environment)
+    with suppress(ValueError):  # no URL: the pull will say so
+        found += network.secrets(environment)
     for name in connector.auth.secrets() if connector.auth else ():
         with suppress(SyncerError):
             found.append(secret(name, environment, lines=True).strip())
