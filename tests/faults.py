@@ -267,7 +267,9 @@ NETWORK = [
         9,
         "too large",
     ),
-    Fault("a header of 70 KB", (20,), lambda asked: answer(asked.content, "X-Long: " + "x" * 70_000), 9, 9, "too large"),
+    Fault(
+        "a header of 70 KB", (20,), lambda asked: answer(asked.content, "X-Long: " + "x" * 70_000), 9, 9, "too large"
+    ),
     Fault(
         "a head without end",
         (20, 7),
