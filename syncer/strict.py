@@ -291,12 +291,14 @@ def _pools(limits: Limits, deadline: _Deadline, peers: Peers) -> dict[str, Any]:
         def _tunnel(self) -> None:
             try:
                 super()._tunnel()
-            except OSError as error:
-                if not (said := re.search(r"Tunnel connection failed: (\d{3})", str(error))):
-                    raise
-                if said[1] == "407":
+            except TimeoutError:
+                raise BrokenAnswerError("the proxy did not answer in time") from None
+            except (OSError, http.client.HTTPException) as error:
+                said = re.search(r"Tunnel connection failed: (\d{3})", str(error))
+                if said and said[1] == "407":
                     raise CredentialsError("the proxy wants other credentials", hint=network.WRONG) from None
-                raise BrokenAnswerError(f"the proxy answered {said[1]}") from None
+                answered = f"answered {said[1]}" if said else "opened no tunnel"
+                raise BrokenAnswerError(f"the proxy {answered}") from None
 
         def getresponse(self) -> HTTPResponse:  # type: ignore[override]
             try:
