@@ -7,6 +7,7 @@ is decided is decided on the prepared URL, as it will be used; what is kept or s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from dataclasses import replace
 from urllib.parse import quote, unquote_plus, urljoin, urlsplit, urlunsplit
 
 from . import wire
@@ -48,10 +49,15 @@ class Reach:
         return wire.destination(request.url)
 
     def clean(self, request: Request) -> Request:
-        """A request whose URL carries no secret: servers repeat an API key in the links they hand out."""
+        """A request whose URL carries no secret: servers repeat an API key in the links they hand out.
+
+        Nor a fragment, which is not sent, and behind which nothing could be added.
+        """
         parts, own = urlsplit(request.url), self.place(request) == self.origin
         query = "&".join(pair for pair in parts.query.split("&") if not self._secretive(pair, own=own))
-        return request if query == parts.query else request.at(urlunsplit(parts._replace(query=query)))
+        if query == parts.query and not parts.fragment:
+            return request
+        return replace(request, url=urlunsplit(parts._replace(query=query, fragment="")))
 
     def handed(self, request: Request) -> Request:
         """A request that the API named for its next page, once it is safe to save and to follow.

@@ -108,7 +108,7 @@ def origin(url: str) -> network.Origin:
     host = parts.host.lower()
     if not same or host.strip("[]") != other.hostname:
         raise ProtocolError("the URL can be read in two ways")
-    return scheme, host.rstrip("."), parts.port or (443 if scheme == "https" else 80)
+    return scheme, host.removesuffix("."), parts.port or (443 if scheme == "https" else 80)
 
 
 def sender(
