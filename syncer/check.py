@@ -36,7 +36,17 @@ def check(
     with connector.server() if connector.server else nullcontext(base_url(connector, settings)) as url:
         known = None if connector.server else origin(url)
         pacer = paced(connector.rate, connector.auth, known, environment, clock, lambda event: None)
-        client = Client(url, connector.auth, connector.headers, environment, pacer, clock, patience=patience)
+        client = Client(
+            url,
+            connector.auth,
+            connector.headers,
+            environment,
+            pacer,
+            clock,
+            patience=patience,
+            answers=connector.answers,
+            hosts=connector.hosts,
+        )
         try:
             for stream in streams:
                 row = {"stream": stream.name, "credentials": credentials(connector, environment), "exit_code": 0}

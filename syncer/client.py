@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_plus, urljoin, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from . import answers, network, wire
 from .answers import When
-from .auth import Auth, Context, Environment, Signer, identity, is_set, mask, opened, state, values
+from .auth import Auth, Context, Environment, Signer, identity, is_set, opened, state, values
 from .cache import Cache
 from .clock import Clock
 from .decode import DecodeError, decode, encode
@@ -38,6 +38,7 @@ from .moments import http_date
 from .pacer import Pacer
 from .page import JSON, Request, Response
 from .rate import later, pause
+from .reach import Reach
 from .retry import Allowance, Tries, failure
 from .rota import Rota
 from .validators import Kept
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 Session = requests.Session
 _HOPS = 5
-_TELLING = 8
 _EVIDENCE = 65536
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _RESOLUTION = timedelta(seconds=1)  # of a Date header
@@ -70,16 +70,21 @@ class Client:
     session: Session | None = None
     answers: Sequence[When] = ()
     cache: Cache | None = None
+    hosts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Open a strict session unless one is given; nothing is sent yet."""
+        """Open strict sessions unless one is given; nothing is sent yet. ConfigError for a proxy that is none."""
         own = identity(self.auth, self.environment) if self._has_secrets() else None
-        self._session = self.session or wire.session(self.limits, identity=own, home=urlsplit(self.base_url).hostname)
+        home = urlsplit(self.base_url).hostname
+        self._session = self.session or wire.session(self.limits, identity=own, home=home)
+        self._tokens = self.session or wire.session(self.limits, identity=own)
+        self._bare = self.session or wire.session(self.limits, home=home)
         self._allowance = Allowance()
-        self._origin = wire.origin(self.base_url)
-        self._proxies = network.route(self._origin, self.environment)
+        parameters = self.auth.query() if self.auth else ()
+        self._reach = Reach(self.base_url, self.hosts, parameters, self.secrets)
+        places = (self._reach.origin, *self._reach.hosts)
+        self._proxies = {place: network.route(place, self.environment) for place in places}
         self._trusted = network.bundle(self.environment)
-        self._host = urlsplit(self.base_url).netloc
 
     @property
     def observe(self) -> Observer:
@@ -88,7 +93,8 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        for session in (self._session, self._tokens, self._bare):
+            session.close()
 
     def fetch(self, request: Request, stream: Stream, *, resumed: bool) -> tuple[Response, Sequence[JSON]]:
         """The answer to a request and the records in it.
@@ -118,41 +124,19 @@ class Client:
 
     def same_origin(self, request: Request) -> bool:
         """Whether a request stays with the API it was handed out by: scheme, host and port as they will be used."""
-        try:
-            prepared = requests.Request("GET", request.url).prepare()
-        except (requests.RequestException, ValueError):
-            raise ProtocolError("the API hands out a URL that cannot be parsed") from None
-        return wire.origin(prepared.url or "") == self._origin
+        return self._reach.place(request) == self._reach.origin
 
     def clean(self, request: Request) -> Request:
-        """A request whose URL carries no secret: servers repeat an API key in the links they hand out."""
-        parts = urlsplit(request.url)
-        query = "&".join(pair for pair in parts.query.split("&") if not self._secretive(pair))
-        return request if query == parts.query else request.at(urlunsplit(parts._replace(query=query)))
+        """A request whose URL carries no secret; see Reach."""
+        return self._reach.clean(request)
 
     def handed(self, request: Request) -> Request:
-        """A request that the API named for its next page, once it is safe to save and to follow.
+        """A request that the API named for its next page, safe to save and to follow; ProtocolError if it is not."""
+        return self._reach.handed(request)
 
-        ProtocolError if it leads to another server, holds a secret beside the parameters that are
-        taken out, or cannot be written down.
-        """
-        clean = self.clean(request)
-        if not self.same_origin(clean):
-            raise ProtocolError(
-                f"the next page is on another server: {clean.shown}",
-                hint="credentials do not go there; is the base URL the one the API uses for itself?",
-            )
-        try:
-            saved = encode(clean.to_json())
-            "".join(clean.headers.values()).encode("latin-1")
-        except ValueError:
-            raise ProtocolError("the next page has a name that cannot be sent") from None
-        if mask(saved, self._telling()) != saved:
-            raise ProtocolError(
-                "the name of the next page holds a secret",
-                hint="it would have to be saved, so syncer does not follow",
-            )
-        return clean
+    def safe(self, text: str) -> str:
+        """A text that may repeat what the server was told, without secrets."""
+        return self._reach.safe(text)
 
     def secrets(self) -> list[str]:
         """The secrets in force, for taking them out of what is shown or stored."""
@@ -166,33 +150,11 @@ class Client:
         """What signs; opened when it is first needed, so that a missing secret is an error of the first request."""
         if not self.auth or (self.auth.optional and not self._has_secrets()):
             return None
-        send = wire.sender(self._session, self.limits, self.clock.now, self.environment)
+        send = wire.sender(self._tokens, self.limits, self.clock.now, self.environment)
         turn = lambda: getattr(self.pacer, "turn", 0)  # noqa: E731
         return opened(
             self.auth, Context(self.environment, self.clock, self.base_url, send, state(self.environment), turn)
         )
-
-    def _secretive(self, pair: str) -> bool:
-        """Whether a part of a query is where a secret goes, or holds one."""
-        name, _, value = pair.partition("=")
-        if self.auth and unquote_plus(name) in self.auth.query():
-            return True
-        if unquote_plus(value) in self.secrets():
-            return True
-        forms = [text.encode("utf-8", "surrogatepass") for text in (value, unquote_plus(value))]
-        return any(mask(form, self._telling()) != form for form in forms)
-
-    def _telling(self) -> list[str]:
-        """The secrets long enough to be recognised inside a longer text."""
-        return [value for value in self.secrets() if len(value) >= _TELLING]
-
-    def _evidence(self, content: bytes) -> bytes:
-        """The beginning of an answer, without secrets: taken out before it is cut, or half of one would stay."""
-        return mask(content[: 2 * _EVIDENCE], self.secrets())[:_EVIDENCE]
-
-    def _safe(self, text: str) -> str:
-        """The server's words, without secrets."""
-        return mask(text.encode(), self._telling()).decode()
 
     def _has_secrets(self) -> bool:
         return self.auth is not None and is_set(self.auth, self.environment)
@@ -200,14 +162,15 @@ class Client:
     def _attempt(
         self, request: Request, stream: Stream, reason: list[str], resumed: bool
     ) -> tuple[Response, Sequence[JSON]]:
+        asked = request
         try:
-            asked = request
-            for _ in range(_HOPS + 1):
+            for hop in range(_HOPS + 1):
                 kept = self.cache.find(asked, self.headers) if self.cache else None
-                answer = self._send(asked, kept)
+                answer = self._send(asked, kept, moved=hop > 0)
                 with answer:
                     if answer.status_code in answers.REDIRECTS:
-                        asked = self._redirected(asked, answer)
+                        location = answer.headers.get("Location", "")
+                        asked = self._reach.redirected(asked, answer.url, answer.status_code, location)
                         continue
                     content = self._content(answer)
                     self.observe(Received(len(content)))
@@ -226,9 +189,9 @@ class Client:
             reason[0] = error.reason
             raise
         except requests.exceptions.SSLError as error:
-            raise wire.untrusted(error, self._host, self._variables()) from None
+            raise wire.untrusted(error, urlsplit(asked.url).netloc, self._variables()) from None
         except (requests.RequestException, HTTPError, OSError) as error:
-            reason[0] = f"{self._host}: {wire.cause(error)}"
+            reason[0] = f"{urlsplit(asked.url).netloc}: {wire.cause(error)}"
             raise TransientError(reason[0]) from None
 
     def _content(self, answer: requests.Response) -> bytes:
@@ -240,43 +203,53 @@ class Client:
         except (TransientError, ProtocolError, requests.RequestException, HTTPError, OSError):
             return b""
 
-    def _send(self, request: Request, kept: Kept | None) -> requests.Response:
+    def _send(self, request: Request, kept: Kept | None, *, moved: bool) -> requests.Response:
+        """The answer to a request; `moved`: to one that an answer redirected to, whose query may be a signature."""
         if (delay := self.pacer.delay()) > self.patience:
             raise self._unavailable(TransientError("the limit is spent", wait=delay, limited=True), 0)
-        prepared, signer = self._prepared(request, kept), self._signer
+        prepared = self._prepared(request, kept)
+        own = wire.origin(prepared.url or "") == self._reach.origin
+        signer, shown = (
+            self._signer if own else None,
+            self._reach.safe(request.whole if own and not moved else request.shown),
+        )
         if signer:
             signer.ready(max(0.0, delay))
-        answer = self._sent(request, prepared)
+        try:
+            answer = self._sent(prepared, signer, shown)
+        except wire.StaleConnectionError:  # no fault of the page, and sure to end with a connection of its own
+            answer = self._sent(self._prepared(request, kept), signer, shown)
         if signer and signer.renew(stale := answer.status_code, _named(answer)):
             answer.close()
-            answer = self._sent(request, self._prepared(request, kept))
+            answer = self._sent(self._prepared(request, kept), signer, shown)
             if answer.status_code == stale and stale not in answers.REFUSED:  # a status that the style declares
                 answer.close()
-                raise self._refused(str(stale))
+                raise self._refused(str(stale), answer)
         return answer
 
-    def _sent(self, request: Request, prepared: requests.PreparedRequest) -> requests.Response:
+    def _sent(self, prepared: requests.PreparedRequest, signer: Signer | None, shown: str) -> requests.Response:
         """The answer to a request, signed as late as can be: signatures and tokens do not keep."""
         self.pacer.acquire()
         self._allowance.requests += 1
-        if self._signer:
-            self._signer.sign(prepared)  # type: ignore[arg-type]
+        if signer:
+            signer.sign(prepared)  # type: ignore[arg-type]
             self._checked(prepared)
-        began = self.clock.monotonic()
+        place, began = wire.origin(prepared.url or ""), self.clock.monotonic()
+        session = self._session if place == self._reach.origin else self._bare
         # Not session.send: it reads and inflates the body of every redirect, also when told not to follow it.
         try:
-            answer = self._session.get_adapter(prepared.url or "").send(
+            answer = session.get_adapter(prepared.url or "").send(
                 prepared,
                 stream=True,
                 timeout=(self.limits.connect, self.limits.read),
                 verify=self._trusted,
-                proxies=self._proxies,
+                proxies=self._proxies[place],
             )
         finally:
             self.pacer.arrived()
         took = self.clock.monotonic() - began
         answer.elapsed = timedelta(seconds=took)
-        self.observe(Requested(request.method, request.whole, answer.status_code, took))
+        self.observe(Requested(prepared.method or "", shown, answer.status_code, took))
         return answer
 
     def _prepared(self, request: Request, kept: Kept | None) -> requests.PreparedRequest:
@@ -289,14 +262,17 @@ class Client:
             prepared = requests.Request(request.method, request.whole, headers=headers, data=data).prepare()
         except (requests.RequestException, ValueError):
             raise ProtocolError("the next page has a URL that cannot be asked for") from None
-        if wire.origin(prepared.url or "") != self._origin:
+        place = wire.origin(prepared.url or "")
+        if not self._reach.known(place):
             raise ProtocolError("the next page is on another server; credentials do not go there")
+        if place != self._reach.origin:
+            self._reach.bared(prepared.headers)
         return prepared
 
     def _checked(self, prepared: requests.PreparedRequest) -> None:
         """Refuse what a style made of a request if it leads elsewhere or cannot be sent, without showing it."""
         try:
-            elsewhere = wire.origin(prepared.url or "") != self._origin
+            elsewhere = wire.origin(prepared.url or "") != self._reach.origin
         except ProtocolError:
             elsewhere = True
         if elsewhere:
@@ -337,7 +313,7 @@ class Client:
         name = f"{status} {http.client.responses.get(status, '')}".strip()
         held, why = wait(status, headers, said, date) or (0.0, "")
         quotas = [
-            replace(quota, name=self._safe(quota.name), scope=self._safe(quota.scope))
+            replace(quota, name=self._reach.safe(quota.name), scope=self._reach.safe(quota.scope))
             for quota in limits(headers, said, date)
         ]
         self.pacer.learn(quotas)
@@ -351,13 +327,13 @@ class Client:
         if meaning == "retry":
             raise TransientError(f"server answered {name}", wait=held)
         if held and meaning in ("page", "empty"):
-            self.pacer.hold(held, self._safe(why))
+            self.pacer.hold(held, self._reach.safe(why))
         read = date - answer.elapsed - _RESOLUTION
         if meaning == "empty":
             return Response(request, answer.url, status, whole, None, read, over=True), []
         if meaning != "page":
-            fault = self._refused(name) if meaning == "refused" else answers.unwelcome(request, name, meaning)
-            fault.evidence = self._evidence(content)
+            fault = self._refused(name, answer) if meaning == "refused" else answers.unwelcome(request, name, meaning)
+            fault.evidence = self._reach.evidence(content, _EVIDENCE)
             raise fault
         if broken is not None:
             raise self._unreadable(broken, whole, content)
@@ -366,25 +342,19 @@ class Client:
     def _unreadable(self, broken: DecodeError, headers: Mapping[str, str], content: bytes) -> Exception:
         """The error for an answer without records: one that another attempt may mend if it was damaged on the way."""
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        evidence, said = self._evidence(content), mask(str(broken).encode(), self._telling()).decode()
+        evidence, said = self._reach.evidence(content, _EVIDENCE), self._reach.safe(str(broken))
         if broken.damaged and ("json" in kind or not kind):
             return TransientError(said, evidence=evidence)
         return answers.unreadable(f"{said} but {kind}" if broken.damaged and kind.isprintable() else said, evidence)
 
-    def _redirected(self, request: Request, answer: requests.Response) -> Request:
-        location = answer.headers.get("Location", "")
-        try:
-            target = request.at(urljoin(answer.url, location))
-        except ValueError:
-            raise ProtocolError("the API redirects to something that is not a URL") from None
-        if not location or not self.same_origin(target):
-            raise ProtocolError("the API redirects to another server; credentials do not go there")
-        if request.method != "GET" and answer.status_code not in (307, 308):
-            raise ProtocolError("the API redirects a POST in a way that would turn it into a GET")
-        return self.clean(target)
-
-    def _refused(self, name: str) -> CredentialsError:
+    def _refused(self, name: str, answer: requests.Response) -> CredentialsError:
         variables = self._variables()
+        if (place := wire.origin(answer.url)) != self._reach.origin:
+            return CredentialsError(
+                f"{place[1]} answered {name}", hint="it is one of the connector's hosts, which are shown no credentials"
+            )
+        if answer.status_code == 407 and self._proxies[place]:
+            return CredentialsError("the proxy wants other credentials", hint=network.WRONG)
         if self.auth and not self._signer:
             return CredentialsError(f"the API answered {name} without credentials", hint=f"set {variables}")
         hint = f"check {variables}: is it right, and does it allow this?" if variables else "this API wants credentials"

@@ -16,11 +16,14 @@ from typing import Any
 
 from .errors import ProtocolError
 
-PUBLIC, NEAR, NEVER = range(3)
-"""How close an address is: anybody's, this machine's or network's, and those where no API is (metadata, multicast)."""
+PUBLIC, NEAR, OWN, NEVER = range(4)
+"""How close an address is: anybody's, in a network of the user's, this very machine, or where no API is (link-local,
+multicast, the places where clouds keep the keys of a machine)."""
 
 _SHARE = 0.2
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_GLOBAL = ipaddress.ip_network("2000::/3")
+_EMBEDDING = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::/96"))  # NAT64, IPv4-compatible
+_METADATA = frozenset(("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"))
 
 Address = tuple[Any, ...]
 """What getaddrinfo says: family, kind, protocol, canonical name, and the address itself."""
@@ -53,33 +56,40 @@ class Peers:
         end = monotonic() + seconds
         found = resolve(host, port, seconds)
         if self._closest is None and not proxy:
-            own = found if self._home in (None, _plain(host)) else resolve(self._home or host, port, seconds)
+            away = self._home is not None and self._home != _plain(host)
+            own = resolve(self._home or host, port, end - monotonic()) if away else found
             self._closest = min(closeness(str(address[4][0])) for address in own)
         sock = connect(found, end, monotonic, options)
-        peer = str(sock.getpeername()[0])
-        if not proxy and closeness(peer) > (self._closest or PUBLIC):
+        try:
+            peer = str(sock.getpeername()[0])
+            if not proxy and closeness(peer) > (self._closest or PUBLIC):
+                raise ProtocolError(
+                    f"{_plain(host)} leads to {peer}, into your own network, where the API is not",
+                    hint="nothing was sent; if you have changed networks (a VPN?), run the same command again",
+                )
+        except BaseException:
             sock.close()
-            raise ProtocolError(
-                f"{_plain(host)} leads to {peer}, into your own network, where the API is not",
-                hint="nothing was sent; if you have changed networks (a VPN?), run the same command again",
-            )
+            raise
         return sock
 
 
 def closeness(address: str) -> int:
-    """PUBLIC, NEAR or NEVER; of an IPv6 address that stands for an IPv4 one, what that is."""
+    """PUBLIC, NEAR, OWN or NEVER; of an IPv6 address that stands for an IPv4 one, what that is."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
+    if str(ip) in _METADATA:
+        return NEVER
+    if isinstance(ip, ipaddress.IPv6Address) and not ip.is_loopback and not ip.is_unspecified:
         inner = ip.ipv4_mapped or ip.sixtofour
-        if ip in _NAT64:
+        if any(ip in network for network in _EMBEDDING):
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return closeness(str(inner))
-        if ip.is_site_local:
-            return NEAR
     if ip.is_link_local or ip.is_multicast or ip.is_unspecified:
         return NEVER
-    return PUBLIC if ip.is_global else NEAR
+    if ip.is_loopback:
+        return OWN
+    anybodys = ip.is_global and (ip.version == 4 or ip in _GLOBAL)
+    return PUBLIC if anybodys else NEAR
 
 
 def resolve(host: str, port: int, seconds: float) -> Sequence[Address]:

@@ -109,6 +109,7 @@ def pull(
             outage=options.outage,
             session=session,
             answers=connector.answers,
+            hosts=connector.hosts,
         )
         try:
             for stream, target in zip(streams, targets, strict=True):
@@ -209,7 +210,7 @@ def _pull(
     observe(Started(stream.name, done.resumed, checkpoint.counts.pages, checkpoint.counts.fetched, checkpoint.bookmark))
     if _refreshing(stream, checkpoint) and not checkpoint.counts.pages:
         notice("the output of the last complete pull stays in place until this one is complete")
-    validator = Validator(stream, target.refuses)
+    validator = Validator(stream, target.refuses, client.safe)
     budget = Budget.parse(options.max_rejects or stream.max_rejects)
     coming = pages(
         stream,

@@ -113,9 +113,11 @@ class Stream:
 class Connector:
     """One API: where it is, who asks, how fast, and its streams.
 
-    `settings` explains the placeholders of `base_url` and the paths, by name. `server` is for an API
-    that has to be started first: a function that gives a context manager, which serves for as long as
-    it is open and yields the base URL in force; `base_url` then only names the API.
+    `settings` explains the placeholders of `base_url` and the paths, by name. `hosts` are other origins that
+    the API's links and redirects may lead to, as in `("https://files.shop.example",)`: they are sent neither
+    credentials nor `headers`. `server` is for an API that has to be started first: a function that gives a
+    context manager, which serves for as long as it is open and yields the base URL in force; `base_url`
+    then only names the API.
     """
 
     name: str
@@ -126,12 +128,14 @@ class Connector:
     headers: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     answers: tuple[When, ...] = ()
+    hosts: tuple[str, ...] = ()
     server: Callable[[], AbstractContextManager[str]] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a name that cannot be a directory and two streams of one name."""
+        """Refuse a name that cannot be a directory, two streams of one name, and hosts that are no origins."""
         _check_name("connector", self.name)
         _check_template("base_url", self.base_url)
+        _check_hosts(self.hosts, self.base_url)
         if not isinstance(self.streams, tuple) or not self.streams:
             raise ConfigError("streams is not a tuple of streams", hint="write streams=(orders,) with its comma")
         names = [stream.name for stream in self.streams]
@@ -261,6 +265,20 @@ def _check_name(what: str, name: str) -> None:
             f"{name!r} cannot be the name of a {what}",
             hint="use a-z, 0-9, _ and -, at most 63, a letter or digit first",
         )
+
+
+def _check_hosts(hosts: tuple[str, ...], base_url: str) -> None:
+    """Refuse what is no origin, and a way from https to http."""
+    if not isinstance(hosts, tuple):
+        raise ConfigError("hosts is not a tuple", hint='write hosts=("https://files.shop.example",) with its comma')
+    for host in hosts:
+        if not re.fullmatch(r"https?://[a-zA-Z0-9.-]+(:[0-9]{1,4}|:[1-5][0-9]{4})?", host):
+            raise ConfigError(
+                f"{host!r} in hosts is not an origin",
+                hint="scheme, host and perhaps a port: https://files.shop.example",
+            )
+        if host.startswith("http:") and base_url.startswith("https:"):
+            raise ConfigError(f"{host!r} in hosts leads from https to http", hint="name its https:// address")
 
 
 def _check_complete(model: type[BaseModel]) -> None:

@@ -14,7 +14,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from urllib3.exceptions import (
 )
 from urllib3.response import HTTPResponse
 
+from . import network
 from .errors import CredentialsError, ProtocolError
 from .peers import Peers
 
@@ -40,6 +41,7 @@ _LINE = 8192
 _MORE = "got more than"  # how http.client begins to say that there are too many headers, or too long ones
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[^\r\n]*)?\r?\n")
 _FRAMING = ("Content-Length", "Transfer-Encoding", "Content-Encoding")
+_ODD = re.compile(rb"\r(?!\n)|\0")  # for the email package, which reads the head, a bare CR ends a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,12 @@ class _Bounded(io.RawIOBase):
         if left <= 0:
             raise TimeoutError("the answer did not end in time")
         self._sock.settimeout(min(left, self._limits.read))
-        taken: int | None = self._raw.readinto(buffer)
+        try:
+            taken: int | None = self._raw.readinto(buffer)
+        except ssl.SSLEOFError:  # over TLS the end has to be said, or anybody on the way could bring it about
+            if self.taken:
+                raise BrokenAnswerError("the answer was cut short") from None
+            return 0
         self.taken += taken or 0
         if self.taken > self._limits.wire + _HEAD:
             raise ProtocolError(f"the answer is larger than {self._limits.wire:,} bytes on the wire")
@@ -122,6 +129,8 @@ class _Head:
         line = self.inner.readline(limit)
         if not line.endswith(b"\n") and len(line) < 65537 and (line or self._taken):
             raise BrokenAnswerError("the connection closed inside the answer's head")
+        if _ODD.search(line):
+            raise BrokenAnswerError("the answer's head is malformed")
         self._taken += len(line)
         if self._taken > _HEAD:
             raise ProtocolError("the head of the answer is too large")
@@ -135,6 +144,9 @@ def _whole(head: http.client.HTTPMessage) -> None:
     """Refuse a head that could be read in two ways: lines lost, or two opinions of where the answer ends."""
     if head.defects or any("\n" in value for name in _FRAMING for value in head.get_all(name, ())):
         raise BrokenAnswerError("the answer's head is malformed")
+    lengths = head.get_all("Content-Length", ())
+    if len(set(lengths)) > 1 or not all(re.fullmatch(r"\d{1,15}", length.strip(), re.ASCII) for length in lengths):
+        raise BrokenAnswerError("the answer gives no usable Content-Length")
     coded = head.get_all("Transfer-Encoding")
     if coded and (len(coded) > 1 or coded[0].strip().lower() != "chunked"):
         raise BrokenAnswerError("the answer comes in a transfer coding that was not asked for")
@@ -143,27 +155,33 @@ def _whole(head: http.client.HTTPMessage) -> None:
 
 
 class _Body(HTTPResponse):
-    """urllib3's body with chunks by the letter: it takes `-1`, `0x5` and `1_0` for sizes, and any end of a chunk."""
+    """urllib3's body with chunks by the letter: it takes `-1` and `0x5` for sizes, and any end of a chunk, or none."""
 
-    def _update_chunk_length(self) -> None:
-        if self.chunk_left is not None:
+    def read_chunked(self, amt: int | None = None, decode_content: bool | None = None) -> Generator[bytes, None, None]:
+        """The chunks as they are, in pieces of at most `amt` bytes; BrokenAnswerError unless all of them came."""
+        inner: Any = self._fp
+        if self.status in (204, 304):  # may say that its body would be in chunks, but has none
+            self.close()
             return
-        line = self._fp.fp.readline(_LINE)  # type: ignore[union-attr]
+        with self._error_catcher():
+            while left := self._size(inner.fp.readline(_LINE)):
+                while left:
+                    piece = inner._safe_read(min(left, amt or left))
+                    left -= len(piece)
+                    yield piece
+                if inner._safe_read(2) != b"\r\n":
+                    raise BrokenAnswerError("the answer's chunks are malformed")
+            while (line := inner.fp.readline(_LINE)) not in (b"\r\n", b"\n"):  # trailers; how many, _Bounded says
+                if not line:
+                    raise BrokenAnswerError("the answer was cut short")
+            inner.close()
+
+    def _size(self, line: bytes) -> int:
         size = _SIZE.fullmatch(line)
         if not size:
-            self.close()
-            raise BrokenAnswerError("the answer's chunks are malformed" if line else "the answer was cut short")
-        self.chunk_left = int(size[1], 16)
-
-    def _handle_chunk(self, amt: int | None) -> bytes:
-        left = self.chunk_left or 0
-        piece: bytes = self._fp._safe_read(left if amt is None else min(amt, left))  # type: ignore[union-attr]
-        self.chunk_left = left - len(piece)
-        if not self.chunk_left:
-            self.chunk_left = None
-            if self._fp._safe_read(2) != b"\r\n":  # type: ignore[union-attr]
-                raise BrokenAnswerError("the answer's chunks are malformed")
-        return piece
+            cut = not line.endswith(b"\n") and len(line) < _LINE
+            raise BrokenAnswerError("the answer was cut short" if cut else "the answer's chunks are malformed")
+        return int(size[1], 16)
 
 
 class Adapter(HTTPAdapter):
@@ -181,11 +199,24 @@ class Adapter(HTTPAdapter):
         self._deadline.start()
         return super().send(*args, **options)
 
+    def close(self) -> None:
+        """Close the connections now; requests leaves that to the garbage collector."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 it cannot be iterated over
+                if pool := manager.pools.get(key):
+                    pool.close()
+        super().close()
+
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """The connections through a proxy, which are as strict as the others."""
         manager = super().proxy_manager_for(proxy, **{**options, **self._own()})
         manager.pool_classes_by_scheme = self._classes
         return manager
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        """What is shown to a proxy."""
+        shown = network.authorization(proxy)
+        return {"Proxy-Authorization": shown} if shown else {}
 
     def _own(self) -> dict[str, Any]:
         return {"ssl_context": self._identity} if self._identity else {}
@@ -200,6 +231,8 @@ def _pools(limits: Limits, deadline: _Deadline, peers: Peers) -> dict[str, Any]:
     class Answer(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
             super().__init__(sock, *args, **options)
+            if hasattr(sock, "suppress_ragged_eofs"):  # TLS
+                sock.suppress_ragged_eofs = False
             self._bytes = _Bounded(self.fp.detach(), sock, limits, deadline)
             self.fp = io.BufferedReader(self._bytes)
 
@@ -250,17 +283,22 @@ def _pools(limits: Limits, deadline: _Deadline, peers: Peers) -> dict[str, Any]:
                 raise NewConnectionError(self, str(error)) from error
             return sock
 
+        def send(self, data: Any) -> None:
+            if self.sock is not None:
+                self.sock.settimeout(min(limits.read, deadline.left()))
+            super().send(data)
+
         def _tunnel(self) -> None:
             try:
                 super()._tunnel()
-            except OSError as error:
-                if not (said := re.search(r"Tunnel connection failed: (\d{3})", str(error))):
-                    raise
-                if said[1] == "407":
-                    raise CredentialsError(
-                        "the proxy wants other credentials", hint="check the user name and the password in its URL"
-                    ) from None
-                raise BrokenAnswerError(f"the proxy answered {said[1]}") from None
+            except TimeoutError:
+                raise BrokenAnswerError("the proxy did not answer in time") from None
+            except (OSError, http.client.HTTPException) as error:
+                said = re.search(r"Tunnel connection failed: (\d{3})", str(error))
+                if said and said[1] == "407":
+                    raise CredentialsError("the proxy wants other credentials", hint=network.WRONG) from None
+                answered = f"answered {said[1]}" if said else "opened no tunnel"
+                raise BrokenAnswerError(f"the proxy {answered}") from None
 
         def getresponse(self) -> HTTPResponse:  # type: ignore[override]
             try:
@@ -277,6 +315,12 @@ def _pools(limits: Limits, deadline: _Deadline, peers: Peers) -> dict[str, Any]:
         pass
 
     class Secure(Strict, HTTPSConnection):
+        def connect(self) -> None:
+            try:
+                super().connect()
+            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                raise BrokenAnswerError("the connection ended before it was safe") from None
+
         def send(self, data: Any) -> None:
             try:
                 super().send(data)

@@ -90,10 +90,10 @@ Refuses = Callable[[Mapping[str, JSON]], Iterable[Reason]]
 
 
 class Validator:
-    """Judges the pages of one stream for one sink."""
+    """Judges the pages of one stream for one sink. `safe` takes secrets out of what a model's own code says."""
 
-    def __init__(self, stream: Stream, refuses: Refuses) -> None:
-        self._stream, self._refuses = stream, refuses
+    def __init__(self, stream: Stream, refuses: Refuses, safe: Callable[[str], str] = str) -> None:
+        self._stream, self._refuses, self._safe = stream, refuses, safe
         self._model = stream.model
         self._names = wire_names(stream.model)
         self._title = f"{stream.model.__name__} {model_fingerprint(stream.model)}"
@@ -204,7 +204,7 @@ class Validator:
         wire = raw.get(self._stream.replication_key) if isinstance(raw, dict) else None
         saved = {
             "v": 1,
-            "reasons": [{"path": r.path, "type": r.type, "message": r.message} for r in faults[:REASONS]],
+            "reasons": [{"path": r.path, "type": r.type, "message": self._safe(r.message)} for r in faults[:REASONS]],
             **({"more": len(faults) - REASONS} if len(faults) > REASONS else {}),
             **body,
             "page": page.number,

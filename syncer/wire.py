@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from http.cookiejar import DefaultCookiePolicy
+from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import (
@@ -63,13 +64,10 @@ def session(
 
 
 def read(response: requests.Response, limits: Limits) -> bytes:
-    """The whole body, inflated. TransientError if it was damaged on the way, ProtocolError if it is too large."""
-    length = response.headers.get("Content-Length")
-    if length is not None and not re.fullmatch(r"\d{1,15}(\s*,\s*\d{1,15})*", length, re.ASCII):
-        raise TransientError("the answer gives no usable Content-Length")
+    """The whole body, inflated. TransientError if it is not what was asked for, ProtocolError if it is too large."""
     coding = response.headers.get("Content-Encoding", "").strip().lower()
     if coding not in ("", "identity", "gzip", "x-gzip"):
-        raise ProtocolError("the answer is in a coding that was not asked for")
+        raise TransientError("the answer is in a coding that was not asked for", evidence=b"")
     pieces: list[bytes] = []
     taken = 0
     for piece in response.raw.stream(_CHUNK, decode_content=False):
@@ -79,22 +77,39 @@ def read(response: requests.Response, limits: Limits) -> bytes:
         pieces.append(piece)
     data = b"".join(pieces)
     if not coding and data.startswith(_GZIP):
-        raise ProtocolError("the answer is compressed and does not say so")
+        raise TransientError("the answer is compressed and does not say so", evidence=b"")
     return _inflate(data, limits.plain) if coding.endswith("gzip") and data else data
 
 
-def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port as urllib3 will use them. ProtocolError if there is a user name or no host."""
+def destination(url: str) -> network.Origin:
+    """The origin of a URL once it is prepared for sending. ProtocolError if it cannot be, or has none."""
     try:
-        parts = parse_url(url)
-    except LocationParseError:
+        prepared = requests.Request("GET", url).prepare()
+    except (requests.RequestException, ValueError):
+        raise ProtocolError("the API hands out a URL that cannot be parsed") from None
+    return origin(prepared.url or "")
+
+
+def origin(url: str) -> network.Origin:
+    """Scheme, host and port as they will be used. ProtocolError if there is a user name or no host.
+
+    urllib3 asks by its own reading of a URL, and requests connects by that of the standard library; a URL that
+    the two read differently is refused.
+    """
+    try:
+        parts, other = parse_url(url), urlsplit(url)
+        same = (parts.scheme, parts.port) == (other.scheme, other.port)
+    except (LocationParseError, ValueError):
         raise ProtocolError("the URL cannot be parsed") from None
     scheme = (parts.scheme or "").lower()
     if scheme not in ("http", "https") or not parts.host:
         raise ProtocolError("the URL is not an http or https URL with a host")
-    if parts.auth is not None:
+    if parts.auth is not None or other.username is not None:
         raise ProtocolError("the URL holds a user name")
-    return scheme, parts.host.lower().rstrip("."), parts.port or (443 if scheme == "https" else 80)
+    host = parts.host.lower()
+    if not same or host.strip("[]") != other.hostname:
+        raise ProtocolError("the URL can be read in two ways")
+    return scheme, host.removesuffix("."), parts.port or (443 if scheme == "https" else 80)
 
 
 def sender(
@@ -133,24 +148,22 @@ def sender(
 
 def cause(error: Exception) -> str:
     """What a failed attempt ran into, in our own words: the libraries' messages hold URLs."""
-    seen: BaseException | None = error
-    chain: list[BaseException] = []
-    while seen is not None and len(chain) < 10:
-        chain.append(seen)
-        inner = next((a for a in seen.args if isinstance(a, BaseException)), None)
-        seen = getattr(seen, "reason", None) if isinstance(getattr(seen, "reason", None), BaseException) else inner
+    chain = _chain(error)
+    by = "the proxy: " if isinstance(error, requests.exceptions.ProxyError) else ""
     for link in chain:
         if isinstance(link, BrokenAnswerError):
             return str(link)
         if isinstance(link, NameResolutionError):
-            return "the host name cannot be resolved"
+            return f"{by}the host name cannot be resolved"
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return f"{by}its certificate {_distrust(link)}"
     if any(isinstance(link, ConnectionRefusedError) or "refused" in str(link) for link in chain):
-        return "the connection was refused"
+        return f"{by}the connection was refused"
     if any(isinstance(link, requests.Timeout | TimeoutError | PoolTimeout) for link in chain):
-        return "the server did not answer in time"
+        return f"{by}the server did not answer in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in repr(error):
         return "the answer was cut short"
-    return "the connection broke"
+    return f"{by}the connection broke"
 
 
 def untrusted(error: Exception, host: str, variables: str = "") -> SyncerError:
@@ -168,12 +181,39 @@ def untrusted(error: Exception, host: str, variables: str = "") -> SyncerError:
             if variables
             else "an API that wants one needs auth=ClientCertificate(…) in its connector",
         )
-    if "CERTIFICATE" not in said:
-        return FetchError(f"{host} does not answer in TLS", hint="is it http:// rather than https://?")
-    return FetchError(
-        f"the certificate of {host} cannot be trusted",
-        hint="is the host right, and the clock of this machine? a wrong date makes every certificate invalid",
-    )
+    for link in _chain(error):
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return FetchError(
+                f"the certificate of {host} {_distrust(link)}",
+                hint="nothing was sent; is the host right, and the clock of this machine? an authority of your own"
+                f" is named by {network.BUNDLE}",
+            )
+    return FetchError(f"{host} does not answer in TLS", hint="is it http:// rather than https://?")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and those it was made of."""
+    chain: list[BaseException] = []
+    seen: BaseException | None = error
+    while seen is not None and len(chain) < 10:
+        chain.append(seen)
+        inner = next((a for a in seen.args if isinstance(a, BaseException)), None)
+        seen = getattr(seen, "reason", None) if isinstance(getattr(seen, "reason", None), BaseException) else inner
+    return chain
+
+
+_DISTRUST = {
+    9: "is not valid yet",
+    10: "has expired",
+    18: "is signed by itself",
+    62: "is for another host",
+    64: "is for another host",
+}
+"""OpenSSL's numbers for what is wrong with a certificate."""
+
+
+def _distrust(error: ssl.SSLCertVerificationError) -> str:
+    return _DISTRUST.get(getattr(error, "verify_code", 0), "is signed by nobody that is trusted here")
 
 
 def _inflate(data: bytes, limit: int) -> bytes:

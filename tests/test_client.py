@@ -611,7 +611,16 @@ def test_an_answer_that_is_too_large_is_not_asked_for_again() -> None:
     refused(ProtocolError, response(b"x" * 2000), limits=Limits(wire=1000))
     packed = response(gzip.compress(b"x" * 2000), "200 OK", "Content-Encoding: gzip")
     refused(ProtocolError, packed, limits=Limits(plain=1000))
-    refused(ProtocolError, response(b"x", "200 OK", "Content-Encoding: br"))
+
+
+@pytest.mark.parametrize("headers", [("Content-Encoding: br",), ()], ids=["named", "unnamed"])
+def test_a_coding_that_was_not_asked_for_is_asked_about_again_and_then_the_servers_fault(
+    headers: tuple[str, ...],
+) -> None:
+    coded = response(gzip.compress(b'{"items": []}'), "200 OK", *headers)
+    refused(ProtocolError, coded, coded, coded)
+    with scripted(coded, GOOD) as server:
+        assert [{"id": 1}] == Asker(server.url).fetch()[1]
 
 
 # --- redirects ---

@@ -152,6 +152,10 @@ def test_the_incremental_stream_of_the_authors_guide_is_valid() -> None:
     assert names["issues"].incremental
 
 
+def test_the_second_host_of_the_authors_guide_is_valid() -> None:
+    assert ("https://files.shop.example",) == ran(block(AUTHORS, "second host"))["connector"].hosts
+
+
 @pytest.mark.parametrize("unknown", ["keep", "drop", "reject"])
 def test_unknown_fields_end_as_the_authors_guide_says(tmp_path: Path, unknown: str) -> None:
     project = Project(tmp_path)

@@ -10,6 +10,7 @@ A style names variables. For a variable NAME, the first of these that is set cou
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -18,8 +19,9 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote_plus
 
 from ..errors import ConfigError, CredentialsError
 
@@ -80,14 +82,23 @@ def forget(name: str, environment: Environment) -> None:
 
 
 def mask(content: bytes, secrets: Iterable[str]) -> bytes:
-    """The content with every secret as `***`, also where it is percent-encoded or escaped for JSON."""
-    for value in filter(None, secrets):
-        escaped = json.dumps(value)[1:-1]
-        forms = {value, quote(value), quote(value, safe=""), quote_plus(value), escaped, escaped.replace("/", "\\/")}
-        forms |= {re.sub("%..", lambda match: match.group().lower(), form) for form in forms if "%" in form}
-        longest = sorted(forms, key=len, reverse=True)
-        content = re.sub("|".join(map(re.escape, longest)).encode(), b"***", content)
+    """The content with every secret as `***`, also where it is escaped for a URL, for JSON or for HTML."""
+    for value in sorted(filter(None, secrets), key=len, reverse=True):  # one may be the beginning of another
+        content = _written(value).sub(b"***", content)
     return content
+
+
+@lru_cache(maxsize=256)
+def _written(value: str) -> re.Pattern[bytes]:
+    """A secret in all the ways that servers write one: its letters and digits stand as they are in each."""
+    return re.compile("".join(char if char.isalnum() else _ways(char) for char in value).encode())
+
+
+def _ways(char: str) -> str:
+    code = ord(char)
+    plain = {char, json.dumps(char)[1:-1], f"\\{char}", quote_plus(char, safe=""), html.escape(char)}
+    coded = f"%(?:25)?{code:02x}", f"\\\\u{code:04x}", f"&#0*{code};", f"&#x0*{code:x};"
+    return f"(?:{'|'.join([*map(re.escape, sorted(plain, key=len, reverse=True)), *(f'(?i:{way})' for way in coded)])})"
 
 
 def _found(name: str, environment: Environment) -> tuple[str, str]:

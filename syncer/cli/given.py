@@ -133,19 +133,24 @@ def explain(error: SyncerError) -> None:
 
 def without_secrets(text: str) -> str:
     """The text without any of the hidden values."""
-    for value in hidden():
-        text = text.replace(value, "***")
-    return text
+    from ..auth import mask
+
+    return mask(text.encode("utf-8", "surrogatepass"), hidden()).decode("utf-8", "surrogatepass")
 
 
 def hidden() -> list[str]:
-    """The value of every variable, of `.env` too, that is named like a secret; short ones are words."""
+    """What must not be shown: every variable, of `.env` too, that is named like a secret, and the proxies'.
+
+    Short ones are words.
+    """
+    from ..network import secrets
+
     known: Mapping[str, str] = os.environ
     with suppress(SyncerError):
         known = variables()
-    words = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+    words = ("TOKEN", "KEY", "SECRET", "PASS", "CREDENTIAL", "COOKIE")
     found = [value.strip() for name, value in known.items() if any(word in name.upper() for word in words)]
-    return [value for value in found if len(value) >= 8]
+    return [value for value in (*found, *secrets(known)) if len(value) >= 8]
 
 
 def print_json(value: Any) -> None:
