@@ -74,7 +74,7 @@ def measure(commands: Sequence[Sequence[str]], out: Path, environment: Mapping[s
             _end(processes, ended)
             raise
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    failed = late or next((f"exit code {status}" for _, status, _ in ended.values() if status), "")
+    failed = late or next((f"ends with exit code {status}" for _, status, _ in ended.values() if status), "")
     return Measured(
         began,
         max(at for at, _, _ in ended.values()),

@@ -40,9 +40,9 @@ class Target:
             return [self.text, self.against, f"{sign} {self.bound}", "–", "–", "not measured"]
         middle = median(self.found)
         reached = middle <= self.bound if self.most else middle >= self.bound
-        spread = f"{min(self.found):.2f} to {max(self.found):.2f}"
+        spread = f"{min(self.found):.3g} to {max(self.found):.3g}"
         verdict = "reached" if reached and not self.more else "**not reached**"
-        return [self.text, self.against, f"{sign} {self.bound}", f"{middle:.2f}", spread, verdict + self.more]
+        return [self.text, self.against, f"{sign} {self.bound}", f"{middle:.3g}", spread, verdict + self.more]
 
 
 def fastest(runs: Sequence[Run], names: Sequence[str], of: str) -> list[float]:
