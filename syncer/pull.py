@@ -8,12 +8,15 @@ that was never disturbed (I1, I2, I3).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
+from .ahead import MOST, Ahead, Beside, Now, Several
 from .auth import Environment, need
 from .cache import Cache
 from .checkpoint import PENDING, Checkpoint, changes
@@ -39,7 +42,7 @@ from .rota import paced
 from .sinks import Sink, sink
 from .sinks.disk import evidence
 from .stream import Connector, Stream, base_url, fingerprint, first_request
-from .validate import Validator, less
+from .validate import Reject, Validator, less
 from .wire import origin
 
 OUT = Path("data")
@@ -58,6 +61,8 @@ class Options:
     max_rejects: str | None = None
     patience: float = 900.0
     outage: float = 0.0
+    concurrency: int | None = None
+    """How many requests may be under way at once; 1 does one thing after another, None is as many as help."""
 
     @property
     def flags(self) -> str:
@@ -91,9 +96,12 @@ def pull(
     report = Report(connector.name, options.sink, clock.stamp(), options.flags, options.given)
     began = clock.monotonic()
 
+    turn = threading.Lock()
+
     def watch(event: Event) -> None:
-        report.watch(event)
-        observe(event)
+        with turn:
+            report.watch(event)
+            observe(event)
 
     with connector.server() if connector.server else nullcontext(base_url(connector, settings)) as url:
         known = None if connector.server else origin(url)
@@ -212,63 +220,65 @@ def _pull(
         notice("the output of the last complete pull stays in place until this one is complete")
     validator = Validator(stream, target.refuses, client.safe)
     budget = Budget.parse(options.max_rejects or stream.max_rejects)
-    coming = pages(
-        stream,
-        client,
-        checkpoint.cursor,
-        number=checkpoint.counts.pages,
-        seen=checkpoint.trail,
-        last=checkpoint.last,
-        empty=checkpoint.empty,
-        back=checkpoint.back,
-        tail=checkpoint.tail,
-    )
-    since, older = checkpoint.bookmark, 0
+    since, older, pulled = checkpoint.bookmark, 0, 0
     floor = validator.order(since)
-    for page in coming:
-        stamp = clock.stamp()
-        verdict = validator.judge(page, checkpoint.run, stamp)
-        records, rejects, _ = checkpoint.unseen(verdict, keyed=bool(stream.key))
-        after = checkpoint.advance(
-            page, verdict, validator.order, stamp, incremental=stream.incremental, keyed=bool(stream.key)
-        )
-        whole = not after.open and not stream.incremental
-        passed = budget.passed(after.counts, len(page.records), len(verdict.rejects), whole=whole)
-        if not after.open:
-            after = after.ended("over budget" if passed else "short" if after.short else "complete")
-        target.commit(records, rejects, after)
-        done.committed(checkpoint, after)
+    untold: list[Callable[[], None]] = []
+
+    def settled() -> None:
+        """Wait until the page before this one is durable, and tell of it."""
+        tell = untold.pop() if untold else None
+        beside.settle()
+        if tell:
+            tell()
+
+    def tell(before: Checkpoint, after: Checkpoint, page: Page, rejects: Sequence[Reject]) -> None:
+        done.committed(before, after)
         done.causes.update(reject.cause for reject in rejects)
         if page.note:
             notice(page.note)
-        older += sum(less(record.order, floor) for record in records)
-        if slipped := _slipped(stream, page, checkpoint.total, after.total):
+        if slipped := _slipped(stream, page, before.total, after.total):
             notice(slipped)
-        checkpoint = after
-        counts = checkpoint.counts
-        observe(
-            Committed(
-                stream.name,
-                counts.pages,
-                counts.fetched,
-                counts.written,
-                counts.rejected,
-                counts.repeated,
-                checkpoint.total,
+        now = after.counts
+        observe(Committed(stream.name, now.pages, now.fetched, now.written, now.rejected, now.repeated, after.total))
+
+    coming, beside = _coming(stream, client, checkpoint, options), Beside()
+    try:
+        for page in coming.pages(settled):
+            if not target.steady:
+                settled()
+            stamp = clock.stamp()
+            verdict = validator.judge(page, checkpoint.run, stamp)
+            records, rejects, _ = checkpoint.unseen(verdict, keyed=bool(stream.key))
+            after = checkpoint.advance(
+                page, verdict, validator.order, stamp, incremental=stream.incremental, keyed=bool(stream.key)
             )
-        )
-        if passed:
-            raise RejectBudgetError(
-                f"{passed}; most often {done.causes.most_common(1)[0][0]}" if done.causes else passed,
-                hint=f"see `syncer rejects {connector.name} {stream.name}{options.flags}`; everything is saved"
-                + (_KEPT if _refreshing(stream, after) else "")
-                + "; to go on add --max-rejects 100%, after mending the model --restart",
-            )
-        if checkpoint.open and clock.stop:
-            raise StoppedError
-        if checkpoint.open and options.max_pages is not None and done.counts.pages >= options.max_pages:
-            done.status = "capped"
-            return
+            whole = not after.open and not stream.incremental
+            passed = budget.passed(after.counts, len(page.records), len(verdict.rejects), whole=whole)
+            if not after.open:
+                after = after.ended("over budget" if passed else "short" if after.short else "complete")
+            settled()
+            untold.append(partial(tell, checkpoint, after, page, rejects))
+            beside.begin(partial(target.commit, records, rejects, after))
+            if floor is not None:
+                older += sum(less(record.order, floor) for record in records)
+            checkpoint, pulled = after, pulled + 1
+            if passed:
+                settled()
+                raise RejectBudgetError(
+                    f"{passed}; most often {done.causes.most_common(1)[0][0]}" if done.causes else passed,
+                    hint=f"see `syncer rejects {connector.name} {stream.name}{options.flags}`; everything is saved"
+                    + (_KEPT if _refreshing(stream, after) else "")
+                    + "; to go on add --max-rejects 100%, after mending the model --restart",
+                )
+            if checkpoint.open and clock.stop:
+                raise StoppedError
+            if checkpoint.open and options.max_pages is not None and pulled >= options.max_pages:
+                done.status = "capped"
+                return
+    finally:
+        coming.close()
+        settled()
+        beside.close()
     if older:
         notice(
             f"{older:,} of {done.counts.fetched:,} records are older than {since}, which the run asked from, and are"
@@ -289,6 +299,27 @@ def _pull(
             + "; pull again, and if it stays so, ask the API's owner which of the two is true",
         )
     done.status = "complete"
+
+
+def _coming(stream: Stream, client: Client, checkpoint: Checkpoint, options: Options) -> Now | Ahead:
+    """The pages from the checkpoint on, fetched ahead unless that would change what they are."""
+    most = MOST if options.concurrency is None else options.concurrency
+    alone = most == 1 or client.cache is not None or stream.pagination.cursor == "single-use"
+    several = None if alone else Several(lambda request: client.fetch(request, stream, resumed=True), most)
+    coming = pages(
+        stream,
+        client,
+        checkpoint.cursor,
+        number=checkpoint.counts.pages,
+        seen=checkpoint.trail,
+        last=checkpoint.last,
+        empty=checkpoint.empty,
+        back=checkpoint.back,
+        tail=checkpoint.tail,
+        limit=options.max_pages,
+        several=several,
+    )
+    return Now(coming) if several is None else Ahead(coming, several)
 
 
 def _cache(
