@@ -3,8 +3,9 @@
 The modules, in the order a record travels, which is also the order they may import one another in: errors,
 clock, events, page, answers, auth, moments, quotas, limits, rate, shared, pacer, rota, pagination, stream,
 fields — what a connector is made of; decode, peers, network, strict, wire, retry, validators, cache, client,
-fetch, validate, checkpoint, sinks, terminal, report, space, log, ledger, history, metrics, pull, check, config,
-progress, overview, cli — what happens to it. The names below are all that a connector's author needs.
+fetch, validate, checkpoint, sinks, terminal, report, space, log, ledger, history, metrics, pull, review, replay,
+exhibit, check, config, progress, overview, cli — what happens to it. The names below are all that a
+connector's author needs.
 """
 
 from __future__ import annotations

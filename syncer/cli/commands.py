@@ -9,7 +9,7 @@ import typer
 from .. import __version__
 from ..clock import Clock
 from ..errors import ConfigError
-from ..terminal import say, say_json
+from ..terminal import say
 from .given import (
     OUT,
     AsJson,
@@ -33,6 +33,7 @@ from .given import (
     variables,
     without_secrets,
 )
+from .rejects import app as rejects
 
 if TYPE_CHECKING:
     from ..events import Observer
@@ -45,6 +46,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Pull paged records from HTTP APIs: validated, resumable, exactly once.",
 )
+
+
+app.add_typer(rejects, name="rejects")
 
 
 @app.command()
@@ -181,34 +185,6 @@ def status(
     print_json(rows) if as_json else say(overview.standing(connector.name, rows))
     if hint := overview.elsewhere(again("status", source, streams, folder), out, sink, source, chosen):
         say(hint, error=as_json)
-
-
-@app.command()
-def rejects(
-    source: Source,
-    streams: Streams = None,
-    out: Out = OUT,
-    sink: SinkKind = "jsonl",
-    every: Annotated[bool, typer.Option("--all", help="Every reject instead of one sample per cause.")] = False,
-    folder: Folder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show the rejected records, grouped by cause."""
-    from .. import overview
-    from ..sinks import sink as open_sink
-
-    _, chosen = looked_up(source, streams, folder)
-    command = again("rejects", source, streams, folder)
-    nothing = overview.elsewhere(command, out, sink, source, chosen)
-    found = overview.rejects((stream.name, open_sink(sink, out, source, stream)) for stream in chosen)
-    if every:
-        for name, line, reject in found:
-            say_json(overview.reject_line(name, line)) if as_json else say(overview.reject_text(name, reject))
-    else:
-        groups, each = overview.causes(found), f"{command}{overview.flags(out, sink, None)} --all"
-        print_json(groups) if as_json else say(nothing or overview.grouped(source, groups, each))
-    if nothing and (every or as_json):
-        say(nothing, error=True)
 
 
 @app.command()

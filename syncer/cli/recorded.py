@@ -87,7 +87,7 @@ def room(out: Path, source: str) -> str:
     """A warning if there is little room for what the next pull will write, going by the last complete one."""
     from ..space import short
 
-    last = next((row for row in _past(out, source) if row.get("status") == "complete"), None)
+    last = next((row for row in past(out, source) if row.get("status") == "complete"), None)
     received = last.get("received") if last else 0
     return short(out, received if isinstance(received, int) else 0)
 
@@ -96,14 +96,14 @@ def _measure(run: Run, path: Path, found: Row, notice: Callable[[str], None]) ->
     from ..metrics import text, write
 
     good = [found] if found["exit_code"] == 0 else []
-    good += [row for row in _past(run.out, run.connector.name) if row["exit_code"] == 0 and row["ended"]]
+    good += [row for row in past(run.out, run.connector.name) if row["exit_code"] == 0 and row["ended"]]
     try:
         write(path, text(found, good[0]["ended"] if good else None))
     except OSError as error:
         notice(f"{path} was not written: {error.strerror}; it still tells of an earlier pull, if of any")
 
 
-def _past(out: Path, source: str) -> list[Row]:
+def past(out: Path, source: str) -> list[Row]:
     """The runs that are recorded; none if they cannot be read."""
     from ..ledger import runs
 
