@@ -28,5 +28,6 @@ class Held:
 def identity(stream: Stream) -> Callable[[Values], bytes]:
     """What tells records apart: the primary key as JSON; the whole record where a stream has none."""
     if stream.key:
-        return lambda values: encode([values.get(name) for name in stream.key])
+        # A copy: what orjson returns keeps the room that it was written in, some twenty times that of a key.
+        return lambda values: bytes(memoryview(encode([values.get(name) for name in stream.key])))
     return lambda values: digest(encode(values, ordered=True), 16).encode()

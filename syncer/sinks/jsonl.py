@@ -37,6 +37,8 @@ from .mark import Mark, marks
 from .vouched import Vouched
 
 _TAIL = 2**20
+_BESIDE = 1000
+"""About what a line costs in memory beside its bytes: orjson's buffers are larger than what is in them."""
 
 
 class JsonLines:
@@ -325,7 +327,7 @@ class JsonLines:
                 if answer is not None:
                     kind, kept = ("rejects", answer) if isinstance(answer, bytes) else ("records", answer.line)
                     waiting[kind].append(kept)
-                    size += len(kept)
+                    size += len(kept) + _BESIDE
                 if size > disk.CHUNK:
                     found = {kind: self._append(kind, found[kind], waiting[kind]) for kind in found}
                     waiting, size = {kind: [] for kind in found}, 0
