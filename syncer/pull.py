@@ -421,6 +421,6 @@ def _same(changed: Sequence[str], fixed: tuple[str, ...], accepted: bool) -> Non
     raise StateError(
         "this is not what the checkpoint was made with: " + "; ".join(changed),
         hint="--restart pulls everything anew and replaces the output at the end; "
-        + ("" if never else accept)
+        + ("--accept-changes cannot go on from here; " if never else accept)
         + "another --out leaves this output alone",
     )
