@@ -229,6 +229,9 @@ def _with(text: str) -> Callable[[Asked], bytes]:
 _DEEP = "[" * 300 + "]" * 300
 _ABYSS = "[" * 100_000 + "]" * 100_000
 _HOPS = "redirects"
+_LARGE = "head of the answer is too large"
+_HEADERS = [f"X-{n}: 1" for n in range(200)]
+_ENDLESS = b"HTTP/1.1 200 OK\r\n"
 
 NETWORK = [
     Fault("closed without a byte", (1, 13), lambda asked: b"", words="connection broke"),
@@ -238,7 +241,7 @@ NETWORK = [
     Fault("a head that drips", (7,), lambda asked: drips(asked.good[:60]), words="in time"),
     Fault("a reset inside the body", (8,), lambda asked: broken(asked.good[:-20]), words="connection broke"),
     Fault("a body cut short of its length", (9,), lambda asked: asked.good[:-7], words="cut short"),
-    Fault("chunks without an end", (10,), lambda asked: chunked(asked.content, end=b""), words="broke"),
+    Fault("chunks without an end", (10,), lambda asked: chunked(asked.content, end=b""), words="cut short"),
     Fault("a chunk cut short", (10,), lambda asked: chunked(asked.content)[:-40], words="cut short"),
     Fault("a chunk of no size", (10,), lambda asked: chunked(asked.content, size=b"zz"), words=""),
     Fault("a chunk of negative size", (10, 21), lambda asked: chunked(asked.content, size=b"-1"), words="malformed"),
@@ -259,9 +262,9 @@ NETWORK = [
         lambda asked: asked.good.replace(b"Content-Type", b"oops this is no header\r\nContent-Type"),
         words="malformed",
     ),
-    Fault("two hundred headers", (20,), lambda asked: answer(asked.content, *[f"X-{n}: 1" for n in range(200)])),
-    Fault("a header of 70 KB", (20,), lambda asked: answer(asked.content, "X-Long: " + "x" * 70_000)),
-    Fault("a head without end", (20, 7), lambda asked: endless(b"HTTP/1.1 200 OK\r\n", b"X-Y: " + b"z" * 60_000)),
+    Fault("two hundred headers", (20,), lambda asked: answer(asked.content, *_HEADERS), 9, 9, _LARGE),
+    Fault("a header of 70 KB", (20,), lambda asked: answer(asked.content, "X-Long: " + "x" * 70_000), 9, 9, _LARGE),
+    Fault("a head without end", (20, 7), lambda asked: endless(_ENDLESS, b"X-Y: " + b"z" * 60_000), 9, 9, _LARGE),
     Fault(
         "two lengths",
         (21,),
@@ -281,7 +284,7 @@ NETWORK = [
     Fault("plain text called gzip", (24,), lambda asked: zipped(asked.content), words="compressed"),
     Fault("gzip", (23, 24), lambda asked: zipped(_gz(asked)), 0, 0),
     Fault("gzip in chunks", (23, 24), lambda asked: chunked(_gz(asked), "Content-Encoding: gzip"), 0, 0),
-    Fault("gzip that does not say so", (24,), lambda asked: answer(_gz(asked)), 0, 9),
+    Fault("gzip that does not say so", (24,), lambda asked: answer(_gz(asked)), 9, 9, "does not say so"),
     Fault("a coding not asked for", (24,), lambda asked: answer(asked.content, "Content-Encoding: br"), 9, 9, "coding"),
     Fault(
         "five codings",
