@@ -358,7 +358,10 @@ class JsonLines:
 
 def _marks(own: Mapping[str, JSON]) -> dict[str, Mark]:
     try:
-        return {kind: Mark(**own[kind]) for kind in ("records", "rejects")}
+        marks = {kind: Mark(**own[kind]) for kind in ("records", "rejects")}
+        if not all(mark.sound() for mark in marks.values()):
+            raise TypeError
+        return marks
     except (KeyError, TypeError):
         raise StateError(
             "the checkpoint does not say how long the files are", hint="restore it from a backup"

@@ -18,6 +18,12 @@ class Mark:
     page: int = 0
     crc: int = 0
 
+    def sound(self) -> bool:
+        """Whether it speaks of a file beside the others and of a page in it; a row may be anybody's."""
+        plain = isinstance(self.name, str) and self.name not in ("", "..") and not {"/", "\0"} & {*self.name}
+        numbers = (self.length, self.page, self.crc)
+        return plain and all(type(number) is int for number in numbers) and 0 <= self.page <= self.length
+
     def renamed(self, name: str) -> Mark:
         """The same of the file under its new name."""
         return replace(self, name=name)
