@@ -19,6 +19,8 @@ from .cache import Cache
 from .checkpoint import PENDING, Checkpoint, changes
 from .client import Client, Session
 from .clock import Clock
+from .drift import Change
+from .drift import changes as drift
 from .errors import (
     ConfigError,
     CredentialsError,
@@ -31,6 +33,7 @@ from .errors import (
     UnavailableError,
 )
 from .events import Committed, Event, Noticed, Observer, Started
+from .expected import expected
 from .fetch import pages
 from .page import Page
 from .pagination import anew
@@ -182,6 +185,7 @@ def _guarded(
         if client.cache:
             client.cache.close()
         target.close()
+        done.drift = drifted(done.checkpoint, stream) if done.checkpoint else ()
 
 
 def _pull(
@@ -306,6 +310,12 @@ def _cache(
     if not checkpoint.counts.pages and (options.restart or checkpoint.run == 1):
         cache.clear()
     return cache
+
+
+def drifted(checkpoint: Checkpoint, stream: Stream) -> list[Change]:
+    """What the run of this checkpoint saw that the complete runs before it did not. Without those: what is refused."""
+    whole = None if checkpoint.open else not stream.incremental
+    return drift(checkpoint.seen, checkpoint.baseline, expected(stream.model), whole=whole)
 
 
 def _slipped(stream: Stream, page: Page, before: int | None, now: int | None) -> str:

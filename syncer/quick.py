@@ -44,6 +44,8 @@ _LISTS = (list, tuple, set, frozenset, dict)  # and what they hold
 Project = Callable[[BaseModel, dict[str, JSON], list[str], list[str]], Mapping[str, JSON]]
 """Leaves the fields that the model names; collects the others, and times that came as digits."""
 
+Found = tuple[bytes, Mapping[str, JSON], BaseModel, dict[str, JSON]]
+
 
 class Quick:
     """Takes the plain records of one stream. `times` are the fields whose text must not be digits alone."""
@@ -55,8 +57,8 @@ class Quick:
         self._times = [name for name, at in wire_names(model).items() if _timed(model.model_fields[at].annotation)]
         self._partial = False
 
-    def __call__(self, raw: bytes, unknown: Counter[str]) -> tuple[bytes, Mapping[str, JSON], BaseModel] | None:
-        """The line, the values and the validated record; None if it takes the careful way to tell.
+    def __call__(self, raw: bytes, unknown: Counter[str]) -> Found | None:
+        """The line, the values, the validated record, and the values as they came; None if it takes the careful way.
 
         `unknown` counts the fields that the model does not name.
         """
@@ -72,7 +74,7 @@ class Quick:
         if whole and self.certain:
             if any(type(text := values.get(name)) is str and DIGITS.match(text) for name in self._times):
                 return None
-            return raw, values, whole
+            return raw, values, whole, values
         return self._projected(raw, values, whole or self._part(raw), unknown)
 
     def _whole(self, raw: bytes) -> BaseModel | None:
@@ -90,7 +92,7 @@ class Quick:
 
     def _projected(
         self, raw: bytes, values: dict[str, JSON], instance: BaseModel | None, unknown: Counter[str]
-    ) -> tuple[bytes, Mapping[str, JSON], BaseModel] | None:
+    ) -> Found | None:
         if not isinstance(instance, self._model):
             return None
         extra: list[str] = []
@@ -101,8 +103,8 @@ class Quick:
             return None
         unknown.update(extra)
         if kept is values or self._unknown == "keep":
-            return raw, values, instance
-        return orjson.dumps(kept), kept, instance
+            return raw, values, instance, values
+        return orjson.dumps(kept), kept, instance, values
 
 
 def _certain(model: type[BaseModel], seen: tuple[type[BaseModel], ...] = ()) -> bool:

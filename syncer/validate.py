@@ -33,9 +33,14 @@ from typing import Any
 from pydantic import BaseModel, RootModel, ValidationError, create_model
 
 from .decode import Rows, UnfitError, Unparsable, encode, text_of
+from .drift import refusals
+from .expected import expected, moves, taken_names
 from .page import JSON, MISSING, Page, digest
 from .quick import DIGITS, Quick
+from .seen import NOTHING, Seen
+from .shapes import Kind, shape
 from .stream import Stream, model_fingerprint, wire_names
+from .tally import Refusal, tally
 
 REASONS = 20
 
@@ -47,6 +52,8 @@ class Reason:
     path: str
     type: str
     message: str
+    location: tuple[str | int, ...] = ()
+    """The way to the place as pydantic names it; empty for the whole record, and where the fault is not pydantic's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +85,12 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a page. `unknown` counts fields that the model does not name."""
+    """What became of a page. `unknown` counts fields that the model does not name; `seen` is what was in them."""
 
     records: tuple[Record, ...]
     rejects: tuple[Reject, ...]
     unknown: Mapping[str, int]
+    seen: Seen = NOTHING
 
 
 Refuses = Callable[[Mapping[str, JSON]], Iterable[Reason]]
@@ -102,27 +110,33 @@ class Validator:
         self._key = stream.replication_key
         self._attribute = self._names.get(self._key or "", "") if self._quick.certain else ""
         self.order = ordering(stream)
+        self.expected = expected(stream.model)
 
     def judge(self, page: Page, run: int, stamp: str) -> Verdict:
         """Every record of the page, accepted or rejected; none is lost, none raises."""
         accepted: list[Record] = []
         rejected: list[Reject] = []
         unknown: Counter[str] = Counter()
+        shapes: Counter[Kind] = Counter()
+        refused: Counter[Refusal] = Counter()
         raws = page.records.raws if isinstance(page.records, Rows) and not self._open else ()
         for index in range(len(page.records)):
-            record = self._quickly(raws[index], unknown) if raws else None
+            record = self._quickly(raws[index], unknown, shapes) if raws else None
             if record is not None:
                 accepted.append(record)
                 continue
             raw = page.records[index]
+            shapes[shape(raw) if type(raw) is dict else type(raw)] += 1
             outcome = self._one(raw, unknown)
             if isinstance(outcome, Record):
                 accepted.append(outcome)
             else:
                 rejected.append(self._reject(raw, outcome, page, index, run, stamp))
-        return Verdict(tuple(accepted), tuple(rejected), dict(unknown))
+                refused.update(refusals(raw, ((one.location, one.type) for one in outcome), self.expected))
+        seen = tally(shapes, refused, self.expected, stamp)
+        return Verdict(tuple(accepted), tuple(rejected), dict(unknown), seen)
 
-    def _quickly(self, raw: bytes, unknown: Counter[str]) -> Record | None:
+    def _quickly(self, raw: bytes, unknown: Counter[str], shapes: Counter[Kind]) -> Record | None:
         """The record if there is nothing odd about it; None if that cannot be told quickly, or it is refused."""
         named: Counter[str] = Counter()
         try:
@@ -133,10 +147,11 @@ class Validator:
             return None
         if found is None:
             return None
-        line, values, instance = found
+        line, values, instance, came = found
         if any(values.get(key) is None for key in self._stream.key) or any(True for _ in self._refuses(values)):
             return None
         unknown.update(named)
+        shapes[shape(came)] += 1
         if self._key is None:
             return Record(line, values, None, None)
         wire = values.get(self._key)
@@ -170,7 +185,7 @@ class Validator:
         epochs: list[str] = []
         values = raw if self._open else _project_value(instance, raw, "", extra, epochs)
         if extra and self._stream.unknown == "reject":
-            return [Reason(path, "unknown_field", "The model does not name this field") for path in extra]
+            return [Reason(path, "unknown_field", "The model does not name this field", (path,)) for path in extra]
         if self._stream.unknown == "keep":
             values = raw
         faults = [Reason(path, "datetime_from_digits", "A time should be an ISO date and time") for path in epochs]
@@ -235,9 +250,9 @@ def project(
     names = _names_of(type(instance))
     if instance.model_config.get("extra") == "allow":
         return raw
-    expected = {names[key] for key in raw if key in names}
+    wanted = {names[key] for key in raw if key in names}
     found = instance.model_fields_set & set(names.values())
-    if expected != found and (prefix or not expected < found or _moves(type(instance))):
+    if wanted != found and (prefix or not wanted < found or moves(type(instance))):
         return raw
     kept: dict[str, JSON] = {}
     changed = False
@@ -277,22 +292,14 @@ _NAMES: dict[type[BaseModel], dict[str, str]] = {}
 def _names_of(model: type[BaseModel]) -> dict[str, str]:
     """The names under which the model takes its fields from JSON, remembered by class."""
     if model not in _NAMES:
-        config = model.model_config
-        both = config.get("populate_by_name") or config.get("validate_by_name")
-        _NAMES[model] = {**({name: name for name in model.model_fields} if both else {}), **wire_names(model)}
+        _NAMES[model] = taken_names(model)
     return _NAMES[model]
-
-
-def _moves(model: type[BaseModel]) -> bool:
-    """Whether the model's own code sees the object before its fields do, and so may take them from elsewhere."""
-    validators = model.__pydantic_decorators__.model_validators.values()
-    return any(validator.info.mode != "after" for validator in validators)
 
 
 def reasons(error: ValidationError) -> list[Reason]:
     """Every fault pydantic found, without the values it found them in."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return [Reason(place(fault["loc"]), fault["type"], fault["msg"]) for fault in found]
+    return [Reason(place(fault["loc"]), fault["type"], fault["msg"], fault["loc"]) for fault in found]
 
 
 def place(location: Iterable[str | int]) -> str:
@@ -324,14 +331,14 @@ def ordering(stream: Stream) -> Callable[[JSON], Any]:
     alone: dict[str, Any] = {attribute: (info.annotation, info)}
     others: dict[str, Any] = {name: (Any, None) for name in stream.model.model_fields if name != attribute}
     # The subclass has the field's own validators; the plain model stands in where the model's need the other fields.
-    shapes = [create_model("Key", __base__=stream.model, **others), create_model("Key", **alone)]
+    keys = [create_model("Key", __base__=stream.model, **others), create_model("Key", **alone)]
 
     def typed(value: JSON) -> Any:
         if value is None or value is MISSING:
             return None
-        for shape in shapes:
+        for one in keys:
             try:
-                instance = shape.__pydantic_validator__.validate_json(encode({key: value}), strict=True)
+                instance = one.__pydantic_validator__.validate_json(encode({key: value}), strict=True)
                 return comparable(getattr(instance, attribute))
             except MemoryError:
                 raise
