@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 _SLICE = 0.1
+
+
+class Worker(threading.Thread):
+    """A thread that does one thing, and for which every wait is over once nobody wants what it does."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(target=work, daemon=True)
+        self.unwanted = False
 
 
 @dataclass
@@ -17,7 +26,7 @@ class Stop:
     signal: int = 0
 
     def __bool__(self) -> bool:
-        return self.signal != 0
+        return self.signal != 0 or getattr(threading.current_thread(), "unwanted", False)
 
 
 def _wall() -> datetime:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from itertools import islice
 
+from .ahead import Several
 from .client import Client
 from .decode import Rows, Unparsable, encode, text_of
 from .errors import ProtocolError, StateError
 from .page import JSON, MISSING, Page, Request, Response, digest
-from .pagination import anew, missing, taken
+from .pagination import anew, missing, taken, upcoming
 from .stream import Stream
 
 
@@ -23,14 +25,17 @@ def pages(
     empty: int = 0,
     back: Request | None = None,
     tail: Sequence[str] = (),
-) -> Iterator[Page]:
+    limit: int | None = None,
+    several: Several | None = None,
+) -> Generator[Page, None, None]:
     """Yield the pages from this request to the end of the stream.
 
     Requests may be in their saved form, and those of the pages are. `number` pages of this run are
     committed already; `seen` are the digests of requests made before, `last` that of the last page
     with records, `empty` how many empty pages have come in a row; `back` and `tail` are the request for that
     page and its records. Where the cursor counts from the start of a list, a resumed run reads that page
-    again, and what has moved across the place is taken with the next page.
+    again, and what has moved across the place is taken with the next page. After `limit` pages it is over. `several`
+    asks for pages before their turn.
 
     ProtocolError for a cursor that was followed before, a page that repeats the one before it, a next
     page on another server, or more empty pages than the stream allows. Nothing of such a page is
@@ -53,7 +58,10 @@ def pages(
                 hint="the API sends this stream in circles; if it has changed since, add --restart",
             )
         asked.add(mark)
-        response, records = client.fetch(request, stream, resumed=resumed)
+        if several and resumed:
+            response, records = several.fetch(request)
+        else:
+            response, records = client.fetch(request, stream, resumed=resumed)
         number, resumed = number + 1, True
         try:
             following = None if response.over else stream.pagination.after(response, records)
@@ -72,7 +80,8 @@ def pages(
         if once and records and content in asked and not stream.may_repeat:
             raise ProtocolError(f"page {number} holds the records of an earlier page")
         asked.add(content)
-        note = _note(stream, response) if number == 1 and following is None and records else ""
+        news = bool(stream.since) and request.param(stream.since or "") is not MISSING  # few, and often on one page
+        note = _note(stream, response) if number == 1 and following is None and records and not news else ""
         marks = [_mark([record]) for record in records[-TAIL:]] if stream.pagination.cursor == "shifting" else []
         if moved is not None:
             records, moved = _unread([*moved, *records], tail), None
@@ -83,6 +92,10 @@ def pages(
                 f"page {number} is the {empty}th empty one in a row, and the API still names a next one",
                 hint="a stream that may have longer gaps says max_empty_pages=…",
             )
+        limit = None if limit is None else limit - 1
+        if several and following is not None:
+            coming = upcoming(stream.pagination, following, response, len(records))
+            several.expect(islice(coming, limit))
         yield Page(
             number=number,
             request=saved,
@@ -95,7 +108,7 @@ def pages(
             tail=tuple(marks),
             note=note,
         )
-        request = following
+        request = following if limit is None or limit > 0 else None
 
 
 TAIL = 20

@@ -8,12 +8,15 @@ that was never disturbed (I1, I2, I3).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
+from .ahead import MOST, Ahead, Beside, Now, Several
 from .auth import Environment, need
 from .cache import Cache
 from .checkpoint import PENDING, Checkpoint, changes
@@ -39,7 +42,7 @@ from .rota import paced
 from .sinks import Sink, sink
 from .sinks.disk import evidence
 from .stream import Connector, Stream, base_url, fingerprint, first_request
-from .validate import Validator, less
+from .validate import Reject, Validator, less
 from .wire import origin
 
 OUT = Path("data")
@@ -58,6 +61,8 @@ class Options:
     max_rejects: str | None = None
     patience: float = 900.0
     outage: float = 0.0
+    concurrency: int | None = None
+    """How many requests may be under way at once; 1 does one thing after another, None is as many as help."""
 
     @property
     def flags(self) -> str:
@@ -91,9 +96,12 @@ def pull(
     report = Report(connector.name, options.sink, clock.stamp(), options.flags, options.given)
     began = clock.monotonic()
 
+    turn = threading.Lock()
+
     def watch(event: Event) -> None:
-        report.watch(event)
-        observe(event)
+        with turn:
+            report.watch(event)
+            observe(event)
 
     with connector.server() if connector.server else nullcontext(base_url(connector, settings)) as url:
         known = None if connector.server else origin(url)
@@ -121,6 +129,7 @@ def pull(
                     break
         finally:
             client.close()
+    report.unbegun = [stream.name for stream in streams[len(report.streams) :]]
     report.seconds = clock.monotonic() - began
     if len(report.streams) < len(streams) or any(done.status == "stopped" for done in report.streams):
         report.signal = clock.stop.signal
@@ -197,7 +206,8 @@ def _pull(
     done: StreamReport,
 ) -> None:
     """Bring one stream up to date, one committed page at a time."""
-    checkpoint = _start(target.open(), connector, stream, settings, client.base_url, clock, options)
+    before = target.open()
+    checkpoint = _start(before, connector, stream, settings, client.base_url, clock, options)
 
     def notice(text: str) -> None:
         done.notes.append(text)
@@ -212,63 +222,73 @@ def _pull(
         notice("the output of the last complete pull stays in place until this one is complete")
     validator = Validator(stream, target.refuses, client.safe)
     budget = Budget.parse(options.max_rejects or stream.max_rejects)
-    coming = pages(
-        stream,
-        client,
-        checkpoint.cursor,
-        number=checkpoint.counts.pages,
-        seen=checkpoint.trail,
-        last=checkpoint.last,
-        empty=checkpoint.empty,
-        back=checkpoint.back,
-        tail=checkpoint.tail,
-    )
-    since, older = checkpoint.bookmark, 0
+    since, older, pulled = checkpoint.bookmark, 0, 0
+    held = before.stored.written
     floor = validator.order(since)
-    for page in coming:
-        stamp = clock.stamp()
-        verdict = validator.judge(page, checkpoint.run, stamp)
-        records, rejects, _ = checkpoint.unseen(verdict, keyed=bool(stream.key))
-        after = checkpoint.advance(
-            page, verdict, validator.order, stamp, incremental=stream.incremental, keyed=bool(stream.key)
-        )
-        whole = not after.open and not stream.incremental
-        passed = budget.passed(after.counts, len(page.records), len(verdict.rejects), whole=whole)
-        if not after.open:
-            after = after.ended("over budget" if passed else "short" if after.short else "complete")
-        target.commit(records, rejects, after)
-        done.committed(checkpoint, after)
+    untold: list[Callable[[], None]] = []
+
+    def settled() -> None:
+        """Wait until the page before this one is durable, and tell of it."""
+        tell = untold.pop() if untold else None
+        beside.settle()
+        if tell:
+            tell()
+
+    def tell(before: Checkpoint, after: Checkpoint, page: Page, rejects: Sequence[Reject]) -> None:
+        done.committed(before, after)
         done.causes.update(reject.cause for reject in rejects)
         if page.note:
             notice(page.note)
-        older += sum(less(record.order, floor) for record in records)
-        if slipped := _slipped(stream, page, checkpoint.total, after.total):
+        if slipped := _slipped(stream, page, before.total, after.total):
             notice(slipped)
-        checkpoint = after
-        counts = checkpoint.counts
-        observe(
-            Committed(
-                stream.name,
-                counts.pages,
-                counts.fetched,
-                counts.written,
-                counts.rejected,
-                counts.repeated,
-                checkpoint.total,
+        now = after.counts
+        observe(Committed(stream.name, now.pages, now.fetched, now.written, now.rejected, now.repeated, after.total))
+
+    coming, beside = _coming(stream, client, checkpoint, options), Beside()
+    try:
+        for page in coming.pages(settled):
+            if not target.steady:
+                settled()
+            stamp = clock.stamp()
+            verdict = validator.judge(page, checkpoint.run, stamp)
+            records, rejects, _ = checkpoint.unseen(verdict, keyed=bool(stream.key))
+            after = checkpoint.advance(
+                page, verdict, validator.order, stamp, incremental=stream.incremental, keyed=bool(stream.key)
             )
-        )
-        if passed:
-            raise RejectBudgetError(
-                f"{passed}; most often {done.causes.most_common(1)[0][0]}" if done.causes else passed,
-                hint=f"see `syncer rejects {connector.name} {stream.name}{options.flags}`; everything is saved"
-                + (_KEPT if _refreshing(stream, after) else "")
-                + "; to go on add --max-rejects 100%, after mending the model --restart",
+            passed = budget.passed(
+                after.counts,
+                len(page.records),
+                len(rejects),
+                over=not after.open,
+                whole=not stream.incremental,
+                replaces=_refreshing(stream, after),
             )
-        if checkpoint.open and clock.stop:
-            raise StoppedError
-        if checkpoint.open and options.max_pages is not None and done.counts.pages >= options.max_pages:
-            done.status = "capped"
-            return
+            if not after.open:
+                after = after.ended("over budget" if passed else "short" if after.short else "complete")
+            settled()
+            untold.append(partial(tell, checkpoint, after, page, rejects))
+            beside.begin(partial(target.commit, records, rejects, after))
+            if floor is not None:
+                older += sum(less(record.order, floor) for record in records)
+            checkpoint, pulled = after, pulled + 1
+            if passed:
+                settled()
+                raise RejectBudgetError(
+                    f"{passed}; most often {done.causes.most_common(1)[0][0]}" if done.causes else passed,
+                    hint=f"see `syncer rejects {connector.name} {stream.name}{options.flags}`; everything is saved"
+                    + (_KEPT if _refreshing(stream, after) else "")
+                    + ("; to go on add --max-rejects 100%, after" if after.open else "; after")
+                    + " mending the model --restart",
+                )
+            if checkpoint.open and clock.stop:
+                raise StoppedError
+            if checkpoint.open and options.max_pages is not None and pulled >= options.max_pages:
+                done.status = "capped"
+                return
+    finally:
+        coming.close()
+        settled()
+        beside.close()
     if older:
         notice(
             f"{older:,} of {done.counts.fetched:,} records are older than {since}, which the run asked from, and are"
@@ -279,6 +299,8 @@ def _pull(
             f"{PENDING:,} records or more share the highest {stream.replication_key} or have none;"
             " the next pull may write some of them again"
         )
+    if not checkpoint.counts.fetched and not stream.incremental and held:
+        notice(f"the API sent no records any more: the output, which had {held:,}, is empty now")
     if checkpoint.status == "short":
         done.status = "short"
         raise ProtocolError(
@@ -289,6 +311,27 @@ def _pull(
             + "; pull again, and if it stays so, ask the API's owner which of the two is true",
         )
     done.status = "complete"
+
+
+def _coming(stream: Stream, client: Client, checkpoint: Checkpoint, options: Options) -> Now | Ahead:
+    """The pages from the checkpoint on, fetched ahead unless that would change what they are."""
+    most = MOST if options.concurrency is None else options.concurrency
+    alone = most == 1 or client.cache is not None or stream.pagination.cursor == "single-use"
+    several = None if alone else Several(lambda request: client.fetch(request, stream, resumed=True), most)
+    coming = pages(
+        stream,
+        client,
+        checkpoint.cursor,
+        number=checkpoint.counts.pages,
+        seen=checkpoint.trail,
+        last=checkpoint.last,
+        empty=checkpoint.empty,
+        back=checkpoint.back,
+        tail=checkpoint.tail,
+        limit=options.max_pages,
+        several=several,
+    )
+    return Now(coming) if several is None else Ahead(coming, several)
 
 
 def _cache(
@@ -347,8 +390,9 @@ def _start(
     """Where this pull begins: the saved position if it still means the same, else the beginning of a new run."""
     now = fingerprint(connector, stream, settings)
     if checkpoint.run and not options.restart:
-        fixed = _KEYS + _ASKED if checkpoint.open else _KEYS
-        _same(changes(checkpoint.fingerprint, now), fixed if options.accept_changes else None)
+        _same(
+            changes(checkpoint.fingerprint, now), _KEYS + _ASKED if checkpoint.open else _KEYS, options.accept_changes
+        )
     if checkpoint.open and checkpoint.counts.pages and stream.pagination.cursor == "single-use" and not options.restart:
         raise StateError(
             "the saved position can be used only once, and the pull that stopped may have used it",
@@ -363,18 +407,20 @@ def _start(
     return checkpoint.begin(first.below(url), now, clock.stamp(), anew=anew and checkpoint.run > 0)
 
 
-def _same(changed: Sequence[str], fixed: tuple[str, ...] | None) -> None:
+def _same(changed: Sequence[str], fixed: tuple[str, ...], accepted: bool) -> None:
     """Refuse to mix what was pulled before a change with what would come after it, unless the user says so.
 
-    `fixed` are the parts that cannot change all the same; None if the user said nothing.
+    `fixed` are the parts that cannot change all the same.
     """
-    if fixed is not None:
-        changed = [part for part in changed if part.startswith(fixed)]
+    never = [part for part in changed if part.startswith(fixed)]
+    if accepted:
+        changed = never
     if not changed:
         return
-    accept = "--accept-changes cannot go on from here" if fixed else "--accept-changes goes on from here"
+    accept = "--accept-changes goes on from here, and asks for nothing that is older than the bookmark; "
     raise StateError(
         "this is not what the checkpoint was made with: " + "; ".join(changed),
-        hint=f"--restart pulls everything anew and replaces the output at the end; {accept};"
-        " another --out leaves this output alone",
+        hint="--restart pulls everything anew and replaces the output at the end; "
+        + ("" if never else accept)
+        + "another --out leaves this output alone",
     )

@@ -133,7 +133,7 @@ def test_a_pull_killed_again_and_again_even_while_it_recovers_ends_the_same(
     for life in range(400 if long else 12):
         out = tmp_path / str(life)
         work = story(kind, style, out, sink)
-        while killed(dice.randrange(1, 45), work):
+        while killed(dice.randrange(1, 70), work):
             kills += 1
 
         assert expected == tree(out, sink), f"life {life}, seed {seed}"

@@ -16,6 +16,7 @@ from .partitions import Values
 from .places import Cursor, Pagination
 from .recovery import anew, missing, smaller, taken
 from .tokens import Continuation, LastRecord, NextToken
+from .upcoming import upcoming
 from .windows import Window
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "missing",
     "smaller",
     "taken",
+    "upcoming",
 ]

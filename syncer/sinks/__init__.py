@@ -26,6 +26,10 @@ class Sink(Protocol):
     def notes(self) -> Sequence[str]:
         """What recovery did that a person should know."""
 
+    @property
+    def steady(self) -> bool:
+        """Whether `refuses` says the same before and after a commit, so that a page may be judged during one."""
+
     def open(self) -> Checkpoint:
         """Lock, recover and return the checkpoint; a fresh one where there is none.
 

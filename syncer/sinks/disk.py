@@ -197,7 +197,7 @@ def database(path: Path) -> sqlite3.Connection:
     with explained(path, "open"):
         with suppress(FileExistsError):  # not opened if it is there: closing it would drop this process's SQLite locks
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600))
-        connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode = TRUNCATE")
             connection.execute("PRAGMA synchronous = FULL")

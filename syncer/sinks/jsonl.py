@@ -46,6 +46,11 @@ class JsonLines:
         self._descriptors: dict[str, int] = {}
         self.notes: list[str] = []
 
+    @property
+    def steady(self) -> bool:
+        """Always: nothing is refused."""
+        return True
+
     def open(self) -> Checkpoint:
         """Lock, cut both files to what the checkpoint vouches for, and return it."""
         disk.directory(self._state.parent)

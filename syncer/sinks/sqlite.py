@@ -50,6 +50,11 @@ class SQLite:
         self._generation = self._published = 0
         self.notes: list[str] = []
 
+    @property
+    def steady(self) -> bool:
+        """Unless records bring columns of their own."""
+        return bool(self._wanted) and self._stream.unknown != "keep"
+
     def open(self) -> Checkpoint:
         """Lock and return the checkpoint; SQLite itself has rolled back what was not committed."""
         disk.directory(self._path.parent / ".syncer")
