@@ -277,8 +277,8 @@ def _pull(
                     f"{passed}; most often {done.causes.most_common(1)[0][0]}" if done.causes else passed,
                     hint=f"see `syncer rejects {connector.name} {stream.name}{options.flags}`; everything is saved"
                     + (_KEPT if _refreshing(stream, after) else "")
-                    + ("; to go on add --max-rejects 100%, after" if after.open else "; after")
-                    + " mending the model --restart",
+                    + ("; to go on add --max-rejects 100%, or" if after.open else ";")
+                    + f" mend the model and type `syncer rejects replay {connector.name} {stream.name}{options.flags}`",
                 )
             if checkpoint.open and clock.stop:
                 raise StoppedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from .answers import UNCHANGED
@@ -123,16 +123,16 @@ class StreamReport:
             "stream": self.stream,
             "status": self.status,
             "resumed": self.resumed,
-            "pulled": _counts(self.counts),
-            "run": _counts(self.run),
-            "stored": _counts(self.stored),
+            "pulled": by_name(self.counts),
+            "run": by_name(self.run),
+            "stored": by_name(self.stored),
             "rejected_by_cause": dict(self.causes.most_common()),
             "unknown_fields": dict(self.unknown),
             "declared_total": self.total,
             "bookmark": self.bookmark,
             "places": dict(self.places),
             "notes": list(self.notes),
-            "error": _error(self.error),
+            "error": failure(self.error),
         }
 
 
@@ -270,11 +270,13 @@ def _columns(streams: list[StreamReport]) -> str:
     )
 
 
-def _counts(counts: Counts) -> dict[str, int]:
-    return {name: getattr(counts, name) for name in ("pages", "fetched", "written", "rejected", "repeated")}
+def by_name(counts: Counts) -> dict[str, int]:
+    """Counts for machines."""
+    return {item.name: getattr(counts, item.name) for item in fields(counts)}
 
 
-def _error(error: SyncerError | None) -> dict[str, Any] | None:
+def failure(error: SyncerError | None) -> dict[str, Any] | None:
+    """An error for machines."""
     if error is None:
         return None
     return {

@@ -207,6 +207,13 @@ def fingerprint(connector: Connector, stream: Stream, settings: Mapping[str, str
         "headers": _canonical({**connector.headers, **request.headers}),
         "records": _canonical(stream.records),
         "pagination": repr(stream.pagination),
+        **judging(stream),
+    }
+
+
+def judging(stream: Stream) -> dict[str, str]:
+    """The part of the fingerprint that no setting changes: what a record is, and which are accepted."""
+    return {
         "primary_key": _canonical(stream.key),
         "replication_key": _canonical([stream.replication_key, stream.since, stream.since_body]),
         "unknown fields": stream.unknown,
