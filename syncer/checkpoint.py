@@ -18,7 +18,7 @@ The trail holds a mark of every request of the open run, against loops longer th
      "highest": ..., "began": "2026-01-31T...",   the same of this run, and the moment it began
      "boundary": {digest: value}, the records on the bookmark, which the next run will see again
      "pending": {digest: value},  the same being gathered for the run after this one
-     "counts": {...}, "stored": {...},   of this run; of the whole output
+     "counts": {...}, "stored": {...},   of this run; of the whole output; both follow a replay and a purge
      "mark": "...", "last": "...", "empty": 0,   against loops: last request, last page, empty pages
      "back": {...}, "tail": [...],   the last page's request and records, to find a list that has moved again
      "unknown": {...},            fields the model does not name, this run, by name
@@ -57,23 +57,24 @@ PENDING = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many records went where. fetched = written + rejected + repeated, always (I3)."""
+    """How many records went where. fetched = written + rejected + repeated + purged, always (I3)."""
 
     pages: int = 0
     fetched: int = 0
     written: int = 0
     rejected: int = 0
     repeated: int = 0
+    purged: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(mine + yours for mine, yours in zip(self._all(), other._all(), strict=True)))
 
     def _all(self) -> tuple[int, ...]:
-        return (self.pages, self.fetched, self.written, self.rejected, self.repeated)
+        return (self.pages, self.fetched, self.written, self.rejected, self.repeated, self.purged)
 
     def balanced(self) -> bool:
         """Whether every record fetched is accounted for."""
-        return self.fetched == self.written + self.rejected + self.repeated
+        return self.fetched == self.written + self.rejected + self.repeated + self.purged
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,34 @@ class Checkpoint:
             least=min((total for total in (page.total, self.least) if total is not None), default=None),
             saved=stamp,
             **moved,
+        )
+
+    def settled(
+        self,
+        moved: Counts,
+        mine: Counts,
+        known: Mapping[str, tuple[str, JSON]],
+        fingerprint: Mapping[str, str],
+        stamp: str,
+    ) -> Checkpoint:
+        """The state once rejects have found another place: `moved` of all that is stored, `mine` of this run's.
+
+        `known` says of those on the bookmark by which digest the next run will know them. Pure; nothing is saved yet.
+        """
+        counts, stored = self.counts + mine, self.stored + moved
+        if not counts.balanced() or not stored.balanced() or min(counts.rejected, stored.rejected) < 0:
+            raise StateError(
+                f"more rejects are there than the {self.stored.rejected:,} that the checkpoint counts", hint=RESET
+            )
+        return replace(
+            self,
+            seq=self.seq + 1,
+            counts=counts,
+            stored=stored,
+            boundary=dict(known.get(mark, (mark, wire)) for mark, wire in self.boundary.items()),
+            pending=dict(known.get(mark, (mark, wire)) for mark, wire in self.pending.items()),
+            fingerprint={**self.fingerprint, **fingerprint},
+            saved=stamp,
         )
 
     @property

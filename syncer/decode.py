@@ -154,6 +154,11 @@ def encode(value: JSON, *, ordered: bool = False) -> bytes:
     return line
 
 
+def exact(line: bytes) -> JSON:
+    """One line that `encode` made, no digit lost. ValueError or RecursionError if it is not one."""
+    return _DECODER.decode(line.decode())
+
+
 def text_of(value: JSON) -> str:
     """A JSON-like text for a value that has no line of JSON, in plain ASCII, every digit as it came."""
     if isinstance(value, Unparsable):

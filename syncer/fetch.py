@@ -80,7 +80,8 @@ def pages(
         if once and records and content in asked and not stream.may_repeat:
             raise ProtocolError(f"page {number} holds the records of an earlier page")
         asked.add(content)
-        note = _note(stream, response) if number == 1 and following is None and records else ""
+        news = bool(stream.since) and request.param(stream.since or "") is not MISSING  # few, and often on one page
+        note = _note(stream, response) if number == 1 and following is None and records and not news else ""
         marks = [_mark([record]) for record in records[-TAIL:]] if stream.pagination.cursor == "shifting" else []
         if moved is not None:
             records, moved = _unread([*moved, *records], tail), None

@@ -1,9 +1,9 @@
-"""What `list`, `status`, `rejects` and `check` say: values for machines, and the same as text for people."""
+"""What `list`, `status` and `check` say: values for machines, and the same as text for people."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,24 +11,18 @@ from shlex import quote
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
-
 from .auth import Environment, given, is_set
 from .check import credentials
 from .config import OUT, SINK
-from .decode import encode
-from .errors import StateError, SyncerError
+from .errors import SyncerError
 from .pull import OUT as USUAL
 from .pull import ready, variable
 from .report import aligned
 from .sinks import KINDS, Sink, sink
 from .stream import Connector, Stream, base_url
-from .terminal import counted, one_line, shortened
-from .validate import signature
+from .terminal import counted, one_line
 
 Row = dict[str, Any]
-SAMPLE = 220
-"""Characters of a sample: three lines of a terminal."""
 
 
 def connector(found: Connector, environment: Environment) -> Row:
@@ -108,6 +102,7 @@ def stream(found: Stream, target: Sink) -> Row:
         "declared_total": checkpoint.total,
         "records": checkpoint.stored.written,
         "rejects": checkpoint.stored.rejected,
+        "purged": checkpoint.stored.purged,
         "bookmark": checkpoint.bookmark,
         "cursor": checkpoint.cursor.to_json() if checkpoint.cursor else None,
         "next": coming,
@@ -126,6 +121,7 @@ def standing(source: str, rows: Sequence[Row]) -> str:
     for line, row in zip(lines, rows, strict=True):
         coming = row["next"] if row["status"] in ("open", "never pulled") else f"the next pull {row['next']}"
         shown += f"\n{line}\n  {row['status']}: {one_line(coming)}"
+        shown += f"\n  {counted(row['purged'], 'reject')} purged" if row.get("purged") else ""
     places = dict.fromkeys(place for row in rows for place in row["places"].values())
     return f"{source}\n{shown}\n\n" + "\n".join(places)
 
@@ -138,6 +134,12 @@ def flags(out: Path, kind: str, folder: Path | None) -> str:
         ("--connectors", str(folder), folder),
     ]
     return "".join(f" {name} {quote(value)}" for name, value, needed in given if needed)
+
+
+def filters(cause: str, since: str | None, run: int | None) -> str:
+    """The options that choose among rejects, as a command has to repeat them."""
+    given = [("--cause", cause), ("--since", since), ("--run", run)]
+    return "".join(f" {name} {quote(str(value))}" for name, value in given if value)
 
 
 def place(out: Path) -> str:
@@ -183,91 +185,6 @@ def exposed(found: Connector, streams: Sequence[Stream], given: Mapping[str, str
     return f"warning: {names} goes to {host} over http, readable for everybody on the way; is there an https address?"
 
 
-def rejects(targets: Iterable[tuple[str, Sink]]) -> Iterator[tuple[str, bytes, Row]]:
-    """Every reject: its stream, its line and what the line says. StateError for a line that is none."""
-    for name, target in targets:
-        for number, line in enumerate(target.rejects(), 1):
-            try:
-                reject = _exact(line)
-                _ = reject["at"], reject["run"], reject["page"], reject["index"], _raw(reject)
-                _ = [
-                    (reason["path"].strip, reason["type"].strip, reason["message"].strip)
-                    for reason in reject["reasons"]
-                ]
-            except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-                fault = "it is not JSON" if isinstance(error, ValueError) else f"it lacks what a reject has ({error})"
-                raise StateError(
-                    f"line {number:,} of the rejects of {name} cannot be read: {fault}",
-                    hint=f"{target.places()['rejects']} was changed by hand: restore it, or take the line out",
-                ) from None
-            yield name, line, reject
-
-
-def causes(lines: Iterable[tuple[str, bytes, Row]]) -> list[Row]:
-    """Rejects grouped by stream and cause, the commonest first, with one sample each."""
-    groups: dict[tuple[str, str], Row] = {}
-    for name, line, reject in lines:
-        cause = "; ".join(sorted({signature(reason["path"], reason["type"]) for reason in reject["reasons"]}))
-        group = groups.setdefault(
-            (name, cause),
-            {"stream": name, "cause": cause, "count": 0, "first": reject["at"], "pages": set(), "sample": line},
-        )
-        group["count"] += 1
-        group["last"] = reject["at"]
-        group["pages"].add((reject["run"], reject["page"]))
-    total = sum(group["count"] for group in groups.values())
-    ordered = sorted(groups.values(), key=lambda group: -group["count"])
-    return [
-        {
-            **group,
-            "share": round(group["count"] / total, 4),
-            "pages": len(group["pages"]),
-            "sample": _exact(group["sample"]),
-        }
-        for group in ordered
-    ]
-
-
-def grouped(source: str, groups: Sequence[Row], command: str) -> str:
-    """The groups as text; `command` is what shows the rejects one by one."""
-    if not groups:
-        return f"{source}: no rejects"
-    total = sum(group["count"] for group in groups)
-    blocks = [f"{source}: {counted(total, 'reject')}, {counted(len(groups), 'cause')}"]
-    for group in groups:
-        sample = group["sample"]
-        reasons = "\n".join(
-            "    " + shortened(f"{reason['path'] or '(record)'}: {reason['message']}", SAMPLE)
-            for reason in sample["reasons"][:3]
-        )
-        seen = f"{group['first'][:19]} to {group['last'][:19]}".replace("T", " ")
-        blocks.append(
-            f"{group['count']:>7,}  {group['stream']}  {one_line(group['cause'])}\n"
-            f"    {group['share']:.1%} of all, on {counted(group['pages'], 'page')}, {seen}\n"
-            f"{reasons}\n"
-            f"    sample, run {sample['run']}, page {sample['page']}, record {sample['index']}:\n"
-            f"    {shortened(_raw(sample), SAMPLE)}"
-        )
-    blocks.append(f"every one of them: {command}, or with --json for machines")
-    return "\n\n".join(blocks)
-
-
-def reject_line(name: str, line: bytes) -> bytes:
-    """One reject for machines: its line with the stream's name."""
-    return b'{"stream":' + orjson.dumps(name) + b"," + line[1:]
-
-
-def reject_text(name: str, reject: Row) -> str:
-    """One reject for people."""
-    reasons = "; ".join(
-        f"{one_line(reason['path'] or '(record)')}: {one_line(reason['message'])}" for reason in reject["reasons"]
-    )
-    return (
-        f"{name}, run {reject['run']}, page {reject['page']}, record {reject['index']}, {reject['at']}\n"
-        f"  {reasons}\n  {shortened(_raw(reject), 10_000)}"
-    )
-
-
 def checked(source: str, rows: Sequence[Row]) -> str:
     """What `check` found, as text."""
     blocks = []
@@ -289,15 +206,3 @@ def checked(source: str, rows: Sequence[Row]) -> str:
             lines += [f"  fields the model does not name: {unknown}"] if unknown else []
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, "nothing was written"])
-
-
-def _exact(line: bytes) -> Row:
-    import json
-    from decimal import Decimal
-
-    found: Row = json.loads(line, parse_float=Decimal)
-    return found
-
-
-def _raw(reject: Mapping[str, Any]) -> str:
-    return encode(reject["record"]).decode() if "record" in reject else str(reject["text"])

@@ -129,6 +129,7 @@ def pull(
                     break
         finally:
             client.close()
+    report.unbegun = [stream.name for stream in streams[len(report.streams) :]]
     report.seconds = clock.monotonic() - began
     if len(report.streams) < len(streams) or any(done.status == "stopped" for done in report.streams):
         report.signal = clock.stop.signal
@@ -205,7 +206,8 @@ def _pull(
     done: StreamReport,
 ) -> None:
     """Bring one stream up to date, one committed page at a time."""
-    checkpoint = _start(target.open(), connector, stream, settings, client.base_url, clock, options)
+    before = target.open()
+    checkpoint = _start(before, connector, stream, settings, client.base_url, clock, options)
 
     def notice(text: str) -> None:
         done.notes.append(text)
@@ -221,6 +223,7 @@ def _pull(
     validator = Validator(stream, target.refuses, client.safe)
     budget = Budget.parse(options.max_rejects or stream.max_rejects)
     since, older, pulled = checkpoint.bookmark, 0, 0
+    held = before.stored.written
     floor = validator.order(since)
     untold: list[Callable[[], None]] = []
 
@@ -252,8 +255,14 @@ def _pull(
             after = checkpoint.advance(
                 page, verdict, validator.order, stamp, incremental=stream.incremental, keyed=bool(stream.key)
             )
-            whole = not after.open and not stream.incremental
-            passed = budget.passed(after.counts, len(page.records), len(verdict.rejects), whole=whole)
+            passed = budget.passed(
+                after.counts,
+                len(page.records),
+                len(rejects),
+                over=not after.open,
+                whole=not stream.incremental,
+                replaces=_refreshing(stream, after),
+            )
             if not after.open:
                 after = after.ended("over budget" if passed else "short" if after.short else "complete")
             settled()
@@ -268,7 +277,8 @@ def _pull(
                     f"{passed}; most often {done.causes.most_common(1)[0][0]}" if done.causes else passed,
                     hint=f"see `syncer rejects {connector.name} {stream.name}{options.flags}`; everything is saved"
                     + (_KEPT if _refreshing(stream, after) else "")
-                    + "; to go on add --max-rejects 100%, after mending the model --restart",
+                    + ("; to go on add --max-rejects 100%, or" if after.open else ";")
+                    + f" mend the model and type `syncer rejects replay {connector.name} {stream.name}{options.flags}`",
                 )
             if checkpoint.open and clock.stop:
                 raise StoppedError
@@ -289,6 +299,8 @@ def _pull(
             f"{PENDING:,} records or more share the highest {stream.replication_key} or have none;"
             " the next pull may write some of them again"
         )
+    if not checkpoint.counts.fetched and not stream.incremental and held:
+        notice(f"the API sent no records any more: the output, which had {held:,}, is empty now")
     if checkpoint.status == "short":
         done.status = "short"
         raise ProtocolError(
@@ -378,8 +390,9 @@ def _start(
     """Where this pull begins: the saved position if it still means the same, else the beginning of a new run."""
     now = fingerprint(connector, stream, settings)
     if checkpoint.run and not options.restart:
-        fixed = _KEYS + _ASKED if checkpoint.open else _KEYS
-        _same(changes(checkpoint.fingerprint, now), fixed if options.accept_changes else None)
+        _same(
+            changes(checkpoint.fingerprint, now), _KEYS + _ASKED if checkpoint.open else _KEYS, options.accept_changes
+        )
     if checkpoint.open and checkpoint.counts.pages and stream.pagination.cursor == "single-use" and not options.restart:
         raise StateError(
             "the saved position can be used only once, and the pull that stopped may have used it",
@@ -394,18 +407,20 @@ def _start(
     return checkpoint.begin(first.below(url), now, clock.stamp(), anew=anew and checkpoint.run > 0)
 
 
-def _same(changed: Sequence[str], fixed: tuple[str, ...] | None) -> None:
+def _same(changed: Sequence[str], fixed: tuple[str, ...], accepted: bool) -> None:
     """Refuse to mix what was pulled before a change with what would come after it, unless the user says so.
 
-    `fixed` are the parts that cannot change all the same; None if the user said nothing.
+    `fixed` are the parts that cannot change all the same.
     """
-    if fixed is not None:
-        changed = [part for part in changed if part.startswith(fixed)]
+    never = [part for part in changed if part.startswith(fixed)]
+    if accepted:
+        changed = never
     if not changed:
         return
-    accept = "--accept-changes cannot go on from here" if fixed else "--accept-changes goes on from here"
+    accept = "--accept-changes goes on from here, and asks for nothing that is older than the bookmark; "
     raise StateError(
         "this is not what the checkpoint was made with: " + "; ".join(changed),
-        hint=f"--restart pulls everything anew and replaces the output at the end; {accept};"
-        " another --out leaves this output alone",
+        hint="--restart pulls everything anew and replaces the output at the end; "
+        + ("" if never else accept)
+        + "another --out leaves this output alone",
     )

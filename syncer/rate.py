@@ -28,7 +28,7 @@ class Rate:
 
     def __post_init__(self) -> None:
         """Refuse a rate that allows nothing."""
-        if self.limit < 1 or not self.per > 0:
+        if type(self.limit) is not int or type(self.per) not in (int, float) or self.limit < 1 or not self.per > 0:
             raise ConfigError("a Rate needs a limit of at least 1 and a positive time")
 
     def __str__(self) -> str:

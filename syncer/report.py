@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from .answers import UNCHANGED
@@ -48,16 +48,20 @@ class Budget:
             raise ConfigError(f"{text!r} is no reject budget", hint="give a count or a share: --max-rejects 100, or 2%")
         return Budget(share=value / 100) if percent else Budget(count=int(value))
 
-    def passed(self, counts: Counts, page_fetched: int, page_rejected: int, *, whole: bool) -> str:
+    def passed(
+        self, counts: Counts, page_fetched: int, page_rejected: int, *, over: bool, whole: bool, replaces: bool
+    ) -> str:
         """Why the run should stop, or an empty string.
 
-        `counts` are of the run, the others of the last page; `whole`: this was the last page of a pull of everything.
+        `counts` are of the run, the others of the last page; `over`: that was the last page of the run, `whole`: of
+        a pull of everything, which `replaces` an older output.
         """
-        if not counts.rejected or (self.share is not None and self.share >= 1):
+        without = self.share is not None and self.share >= 1
+        if not counts.rejected or (without and not replaces):
             return ""
-        if whole and counts.rejected == counts.fetched:
+        if over and whole and counts.rejected == counts.fetched:
             return f"every one of the {counts.fetched:,} records was rejected"
-        if not page_rejected:
+        if without or not (page_rejected or over):
             return ""
         if page_rejected == page_fetched >= 10:
             return f"every one of the {page_fetched} records of page {counts.pages} was rejected"
@@ -119,16 +123,16 @@ class StreamReport:
             "stream": self.stream,
             "status": self.status,
             "resumed": self.resumed,
-            "pulled": _counts(self.counts),
-            "run": _counts(self.run),
-            "stored": _counts(self.stored),
+            "pulled": by_name(self.counts),
+            "run": by_name(self.run),
+            "stored": by_name(self.stored),
             "rejected_by_cause": dict(self.causes.most_common()),
             "unknown_fields": dict(self.unknown),
             "declared_total": self.total,
             "bookmark": self.bookmark,
             "places": dict(self.places),
             "notes": list(self.notes),
-            "error": _error(self.error),
+            "error": failure(self.error),
         }
 
 
@@ -142,6 +146,7 @@ class Report:
     flags: str = ""
     settings: str = ""
     streams: list[StreamReport] = field(default_factory=list)
+    unbegun: list[str] = field(default_factory=list)
     seconds: float = 0.0
     requests: int = 0
     not_modified: int = 0
@@ -238,7 +243,7 @@ class Report:
     @property
     def resume(self) -> str:
         """The command that goes on where this pull stopped; empty if there is nothing to go on with."""
-        names = " ".join(stream.stream for stream in self.streams if stream.resumable)
+        names = " ".join([*(stream.stream for stream in self.streams if stream.resumable), *self.unbegun])
         return f"syncer pull {self.source} {names}{self.settings}{self.flags}" if names else ""
 
 
@@ -265,11 +270,13 @@ def _columns(streams: list[StreamReport]) -> str:
     )
 
 
-def _counts(counts: Counts) -> dict[str, int]:
-    return {name: getattr(counts, name) for name in ("pages", "fetched", "written", "rejected", "repeated")}
+def by_name(counts: Counts) -> dict[str, int]:
+    """Counts for machines."""
+    return {item.name: getattr(counts, item.name) for item in fields(counts)}
 
 
-def _error(error: SyncerError | None) -> dict[str, Any] | None:
+def failure(error: SyncerError | None) -> dict[str, Any] | None:
+    """An error for machines."""
     if error is None:
         return None
     return {

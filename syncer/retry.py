@@ -64,7 +64,9 @@ class Tries:
             return max(_BACKOFF(state), error.wait)
         self.probes += 1
         farthest = min(_FARTHEST, _PROBE * 2.0 ** min(self.probes - 1, 10))
-        return max(random.uniform(farthest / 2, farthest), error.wait)
+        wait = random.uniform(farthest / 2, farthest)
+        left = self.outage - state.idle_for
+        return max(min(wait, left) if left >= 1 else wait, error.wait)  # the last probe is at the end of the patience
 
     def stop(self, state: RetryCallState) -> bool:
         """Whether that wait is not worth it any more."""

@@ -18,7 +18,7 @@ from .answers import When
 from .auth import Auth
 from .errors import ConfigError
 from .page import JSON, Path, Place, Request, digest
-from .pagination import Pagination, SinglePage
+from .pagination import Cursor, Pagination, SinglePage
 from .rate import Rate
 
 if TYPE_CHECKING:
@@ -72,8 +72,9 @@ class Stream:
     conditional: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse names that cannot be files and keys that the model does not have."""
+        """Refuse names that cannot be files, values of another kind, and keys that the model does not have."""
         _check_name("stream", self.name)
+        _check_stream(self)
         if self.name.startswith(("sqlite_", "syncer_")):
             raise ConfigError(
                 f"{self.name!r} cannot be the name of a stream", hint="SQLite keeps such names for itself"
@@ -134,6 +135,7 @@ class Connector:
     def __post_init__(self) -> None:
         """Refuse a name that cannot be a directory, two streams of one name, and hosts that are no origins."""
         _check_name("connector", self.name)
+        _check_connector(self)
         _check_template("base_url", self.base_url)
         _check_hosts(self.hosts, self.base_url)
         if not isinstance(self.streams, tuple) or not self.streams:
@@ -205,6 +207,13 @@ def fingerprint(connector: Connector, stream: Stream, settings: Mapping[str, str
         "headers": _canonical({**connector.headers, **request.headers}),
         "records": _canonical(stream.records),
         "pagination": repr(stream.pagination),
+        **judging(stream),
+    }
+
+
+def judging(stream: Stream) -> dict[str, str]:
+    """The part of the fingerprint that no setting changes: what a record is, and which are accepted."""
+    return {
         "primary_key": _canonical(stream.key),
         "replication_key": _canonical([stream.replication_key, stream.since, stream.since_body]),
         "unknown fields": stream.unknown,
@@ -259,8 +268,51 @@ def _segment(name: str, value: str) -> str:
     return quote(value, safe="/@:,+~")
 
 
+def _check_kind(where: str, name: str, value: Any, right: bool, example: str) -> None:
+    if not right:
+        shown = value.__name__ if isinstance(value, type) else repr(value)
+        raise ConfigError(f"{where}: {name}={shown[:60]} is not of the right kind", hint=f"example: {example}")
+
+
+def _check_stream(stream: Stream) -> None:
+    """Python checks no types, and whoever has no type checker would learn of a typing error page by page."""
+    page, rules = stream.pagination, stream.answers
+    cursor = getattr(page, "cursor", None)
+    model = isinstance(stream.model, type) and hasattr(stream.model, "model_fields")
+    styled = not isinstance(page, type) and callable(getattr(page, "after", None)) and cursor in get_args(Cursor)
+    where = f"stream {stream.name}"
+    for name, right, example in (
+        ("model", model, "model=Order, a class that is a pydantic BaseModel"),
+        ("path", isinstance(stream.path, str), 'path="/orders"'),
+        ("method", stream.method in ("GET", "POST"), 'method="POST"; the other is GET'),
+        ("unknown", stream.unknown in ("drop", "keep", "reject"), 'unknown="keep"; the others are drop and reject'),
+        ("params", isinstance(stream.params, Mapping), 'params={"per_page": 100}'),
+        ("headers", isinstance(stream.headers, Mapping), 'headers={"Accept": "application/json"}'),
+        ("records", isinstance(stream.records, str | tuple), 'records="data.orders"'),
+        ("pagination", styled, 'pagination=NextLink("next", cursor="stable"); or shifting, expiring, single-use'),
+        ("answers", isinstance(rules, tuple) and all(isinstance(one, When) for one in rules), "answers=(When(…),)"),
+        ("max_empty_pages", type(stream.max_empty_pages) is int, "max_empty_pages=10"),
+        ("version", type(stream.version) is int, "version=2"),
+    ):
+        _check_kind(where, name, getattr(stream, name), right, example)
+
+
+def _check_connector(connector: Connector) -> None:
+    auth, rules = connector.auth, connector.answers
+    styled = auth is None or (not isinstance(auth, type) and callable(getattr(auth, "variables", None)))
+    for name, right, example in (
+        ("base_url", isinstance(connector.base_url, str), 'base_url="https://api.shop.example"'),
+        ("rate", connector.rate is None or isinstance(connector.rate, Rate), "rate=Rate(5, per=MINUTE)"),
+        ("auth", styled, 'auth=Bearer(env="SHOP_TOKEN")'),
+        ("headers", isinstance(connector.headers, Mapping), 'headers={"Accept": "application/json"}'),
+        ("settings", isinstance(connector.settings, Mapping), 'settings={"repo": "the repository, as owner/name"}'),
+        ("answers", isinstance(rules, tuple) and all(isinstance(one, When) for one in rules), "answers=(When(…),)"),
+    ):
+        _check_kind(f"connector {connector.name}", name, getattr(connector, name), right, example)
+
+
 def _check_name(what: str, name: str) -> None:
-    if not NAME.match(name):
+    if not isinstance(name, str) or not NAME.match(name):
         raise ConfigError(
             f"{name!r} cannot be the name of a {what}",
             hint="use a-z, 0-9, _ and -, at most 63, a letter or digit first",

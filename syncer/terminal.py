@@ -6,6 +6,7 @@ may do harm: the text is shown escaped, and a pull goes on without anybody liste
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,11 @@ from typing import Any, TextIO
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+CUT: list[str] = []
+"""Why stdout did not take all that was printed; that its reader has gone is no reason."""
 
 
 def safe(text: str) -> str:
@@ -53,7 +59,9 @@ def say(text: str, *, error: bool = False) -> None:
     try:
         stream.write(_encodable(safe(text), stream) + "\n")
         stream.flush()
-    except (OSError, ValueError):
+    except (OSError, ValueError) as fault:
+        if not error and getattr(fault, "errno", None) in _FULL:
+            CUT.append(os.strerror(fault.errno))  # type: ignore[union-attr,arg-type]
         silence(stream)
 
 

@@ -216,7 +216,7 @@ class Validator:
             "at": stamp,
         }
         order = self.order(wire)
-        return Reject(encode(saved), digest(b"reject\0" + line), order, None if order is None else wire, cause(faults))
+        return Reject(encode(saved), refused(line), order, None if order is None else wire, cause(faults))
 
 
 def _plainly(instance: BaseModel, raw: dict[str, JSON], extra: list[str], epochs: list[str]) -> Mapping[str, JSON]:
@@ -301,6 +301,11 @@ def place(location: Iterable[str | int]) -> str:
     for step in location:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
     return text
+
+
+def refused(raw: bytes) -> str:
+    """The digest of a rejected record, from its ordered line of JSON, or its text where it has none."""
+    return digest(b"reject\0" + raw)
 
 
 def cause(faults: Sequence[Reason]) -> str:

@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -247,7 +247,9 @@ def test_everything_is_for_the_owner_only(kind: str, tmp_path: Path) -> None:
     try:
         made = sink(kind, tmp_path / "out", "shop", ORDERS)
         made.open()
-        made.commit([record(1)], [reject(2)], after(Checkpoint(), 1, 1))
+        first = after(Checkpoint(), 1, 2)
+        made.commit([record(1)], [reject(2), reject(3)], first)
+        made.amend(settling({2: None}), lambda: amended(first, purged=1))
         made.close()
     finally:
         os.umask(before)
@@ -268,6 +270,233 @@ def test_peeking_needs_no_lock_and_makes_nothing(kind: str, tmp_path: Path) -> N
     assert sink(kind, tmp_path, "shop", ORDERS).peek() is None
     assert [] == list(sink(kind, tmp_path, "shop", ORDERS).rejects())
     assert [] == list(tmp_path.iterdir())
+
+
+# Giving rejects a new place
+
+
+def amended(before: Checkpoint, written: int = 0, repeated: int = 0, purged: int = 0) -> Checkpoint:
+    """The checkpoint once so many rejects have become something else."""
+    moved = Counts(written=written, repeated=repeated, purged=purged, rejected=-written - repeated - purged)
+    return before.settled(moved, moved, {}, {}, "2026-02-01T12:00:00.000Z")
+
+
+def settling(lines: dict[int, Record | bytes | None]) -> Callable[[bytes], Record | bytes | None]:
+    """Answers by the id of the rejected record; a line that is not named stays as it is."""
+    return lambda line: lines.get(int(json.loads(line)["record"]["id"]), line)
+
+
+def left(made: Sink) -> list[Any]:
+    """The ids of the rejects, and whatever `settling` has put into their lines."""
+    return [(line["record"]["id"], *line["reasons"]) for line in map(json.loads, made.rejects())]
+
+
+def test_rejects_become_records_or_stay_or_go_in_one_commit(kind: str, opened: Sink, tmp_path: Path) -> None:
+    first = after(Checkpoint(), 2, 4)
+    opened.commit([record(1), record(2)], [reject(number) for number in (3, 4, 5, 6)], first)
+    again = reject(5).line.replace(b'"reasons":[]', b'"reasons":["still"]')
+    done = amended(first, 1, purged=1)
+    opened.amend(settling({3: record(3), 4: None, 5: again}), lambda: done)
+    opened.close()
+
+    made = sink(kind, tmp_path, "shop", ORDERS)
+
+    assert done == made.open()
+    assert ([1, 2, 3], 2) == contents(kind, tmp_path)
+    assert [("5", "still"), ("6",)] == left(made)
+    assert done.stored.rejected == 2
+    made.close()
+
+
+def test_pages_go_on_behind_what_joined_the_records(kind: str, opened: Sink, tmp_path: Path) -> None:
+    first = after(Checkpoint(), 1, 2)
+    opened.commit([record(1)], [reject(2), reject(3)], first)
+    done = amended(first, 1)
+    opened.amend(settling({2: record(2)}), lambda: done)
+    opened.commit([record(4)], [reject(5)], after(done, 1, 1))
+
+    assert ([1, 2, 4], 2) == contents(kind, tmp_path)
+    assert [("3",), ("5",)] == left(opened)
+
+
+def test_where_every_reject_stays_nothing_is_written_and_no_checkpoint_is_asked_for(
+    kind: str, opened: Sink, tmp_path: Path
+) -> None:
+    first = after(Checkpoint(), 1, 2)
+    opened.commit([record(1)], [reject(2), reject(3)], first)
+
+    opened.amend(settling({}), lambda: pytest.fail("there is nothing to count"))
+
+    assert first == opened.peek()
+    assert ([1], 2) == contents(kind, tmp_path)
+    names = [path.name for path in (tmp_path / "shop").iterdir()]
+    assert [] == [name for name in names if name.startswith("orders.rejects.jsonl.")]
+
+
+@pytest.mark.parametrize("where", ["settle", "checkpoint"])
+def test_what_goes_wrong_while_rejects_are_settled_leaves_everything_as_it_was(
+    kind: str, opened: Sink, tmp_path: Path, where: str
+) -> None:
+    first = after(Checkpoint(), 1, 3)
+    opened.commit([record(1)], [reject(2), reject(3), reject(4)], first)
+    long = record(2, title="x" * 2**21)
+    answers = settling({2: long, 3: None})
+
+    def settle(line: bytes) -> Record | bytes | None:
+        if where == "settle" and line == reject(4).line:
+            raise ValueError("stop")
+        return answers(line)
+
+    def checkpoint() -> Checkpoint:
+        raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        opened.amend(settle, checkpoint)
+    opened.close()
+
+    made = sink(kind, tmp_path, "shop", ORDERS)
+    assert first == made.open()
+    assert [] == list(made.notes)
+    assert ([1], 3) == contents(kind, tmp_path)
+    made.close()
+
+
+def test_an_amend_out_of_turn_changes_nothing(kind: str, opened: Sink, tmp_path: Path) -> None:
+    """The stream has moved on behind a sink that was opened before: its lock file was deleted (I9)."""
+    first = after(Checkpoint(), 1, 1)
+    opened.commit([record(1)], [reject(2)], first)
+    (tmp_path / "shop" / ".syncer" / f"orders.{kind}.lock").unlink()
+    other = sink(kind, tmp_path, "shop", ORDERS)
+    second = after(other.open(), 1)
+    other.commit([record(3)], [], second)
+    other.close()
+
+    with pytest.raises(LockError):
+        opened.amend(settling({2: record(2)}), lambda: amended(first, 1))
+    opened.close()
+
+    made = sink(kind, tmp_path, "shop", ORDERS)
+    assert second == made.open()
+    assert ([1, 3], 1) == contents(kind, tmp_path)
+    made.close()
+
+
+def test_only_the_rejects_of_a_refresh_under_way_are_settled_and_the_old_output_is_left_alone(
+    kind: str, opened: Sink, tmp_path: Path
+) -> None:
+    first = after(Checkpoint(), 1, 1, last=True)
+    opened.commit([record(1)], [reject(2)], first)
+    second = after(first, 1, 2, anew=True)
+    opened.commit([record(3)], [reject(4), reject(5)], second)
+
+    done = amended(second, 1)
+    opened.amend(settling({2: None, 4: record(4)}), lambda: done)
+    half, _ = contents(kind, tmp_path)
+    during, newest = left(opened), [json.loads(line)["record"]["id"] for line in opened.rejects(newest=True)]
+    opened.close()
+    made = sink(kind, tmp_path, "shop", ORDERS)
+    made.open()
+    made.commit([record(6)], [], after(done, 1, last=True))
+    made.close()
+
+    assert [1] == half
+    assert [("2",), ("5",)] == during
+    assert ["5"] == newest
+    assert ([3, 4, 6], 1) == contents(kind, tmp_path)
+    assert [("5",)] == left(made)
+
+
+def test_a_refresh_that_a_replay_completes_takes_the_old_outputs_place(kind: str, opened: Sink, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    first = after(Checkpoint(), 1, 1, last=True)
+    opened.commit([record(1)], [reject(2)], first)
+    second = after(first, 0, 1, anew=True).ended("over budget")
+    opened.commit([], [reject(3)], second)
+
+    opened.amend(settling({3: record(3)}), lambda: replace(amended(second, 1), status="complete"))
+
+    assert ([3], 0) == contents(kind, tmp_path)
+    assert [] == left(opened)
+    names = {path.name for path in (tmp_path / "shop").iterdir()}
+    assert names in ({"orders.jsonl", "orders.rejects.jsonl", ".syncer"}, {"shop.db", "shop.db-journal", ".syncer"})
+
+
+def test_many_rejects_are_settled_in_pieces(kind: str, opened: Sink, tmp_path: Path) -> None:
+    """More than a batch, and more bytes than are held at once."""
+    first = after(Checkpoint(), 0, 1200)
+    opened.commit([], [reject(number) for number in range(1200)], first)
+    long = {number: record(number, title="x" * 4000) for number in range(0, 1200, 2)}
+    opened.amend(settling(dict(long)), lambda: amended(first, 600))
+    opened.close()
+
+    made = sink(kind, tmp_path, "shop", ORDERS)
+    made.open()
+    assert (list(range(0, 1200, 2)), 600) == contents(kind, tmp_path)
+    assert [(str(number),) for number in range(1, 1200, 2)] == left(made)
+    made.close()
+
+
+VERSIONS = Stream(
+    name="orders", path="/", model=Order, primary_key=("id", "state"), replication_key="at", since="since"
+)
+WHOLE = Stream(name="orders", path="/", model=Order, replication_key="at", since="since")
+
+
+def test_the_sink_says_which_version_of_a_record_it_holds(kind: str, tmp_path: Path) -> None:
+    made = sink(kind, tmp_path, "shop", VERSIONS)
+    made.open()
+    later = record(1, at="2026-01-02T00:00:00Z")
+    made.commit([record(1), record(2**62), later, record(4, state="done")], [], after(Checkpoint(), 4))
+
+    asked = [record(1), record(2), record(2**62), record(4), record(4, state="done")]
+    held = made.held(one.values for one in asked)
+    made.close()
+
+    found = [held.versions.get(held.key(one.values), "none") for one in asked]
+    assert ["2026-01-02T00:00:00Z", "none", "2026-01-01T00:00:00Z", "none", "2026-01-01T00:00:00Z"] == found
+
+
+def test_without_a_key_the_whole_record_tells_which_it_is(kind: str, tmp_path: Path) -> None:
+    made = sink(kind, tmp_path, "shop", WHOLE)
+    made.open()
+    made.commit([record(1), record(2)], [], after(Checkpoint(), 2))
+
+    asked = [record(1), record(1, weight=0.5), record(1, paid=False), record(2), record(3)]
+    held = made.held(one.values for one in asked)
+    made.close()
+
+    found = [held.versions.get(held.key(one.values), "none") for one in asked]
+    assert ["2026-01-01T00:00:00Z", "none", "none", "2026-01-01T00:00:00Z", "none"] == found
+
+
+def test_the_version_that_counts_is_the_one_of_the_output_at_hand(kind: str, tmp_path: Path) -> None:
+    """Also where it grows beside an older one."""
+    made = sink(kind, tmp_path, "shop", ORDERS)
+    made.open()
+    first = after(Checkpoint(), 1, last=True)
+    made.commit([record(1)], [], first)
+    made.commit([record(2)], [], after(first, 1, anew=True))
+    held = made.held(record(number).values for number in (1, 2))
+    made.close()
+
+    assert {held.key(record(2).values): None} == held.versions
+
+
+def test_a_key_that_came_as_text_is_another_than_the_same_number(kind: str, tmp_path: Path) -> None:
+    class Text(Order):
+        id: int | str  # type: ignore[assignment]
+
+    made = sink(kind, tmp_path, "shop", ORDERS)
+    made.open()
+    made.commit([record(12)], [], after(Checkpoint(), 1))
+    made.close()
+    made = sink(kind, tmp_path, "shop", Stream(name="orders", path="/", model=Text, primary_key="id"))
+    made.open()
+    held = made.held([record(12).values, {**record(12).values, "id": "12"}])
+    made.close()
+
+    assert [held.key(record(12).values)] == list(held.versions)
 
 
 # SQLite's own promises
@@ -353,6 +582,46 @@ def test_fields_that_the_model_does_not_name_get_columns_as_they_come(tmp_path: 
         rows = connection.execute("SELECT id, colour, size, typeof(size) FROM orders").fetchall()
 
     assert [(1, None, None, "null"), (2, "red", str(2**70), "text")] == rows
+
+
+def test_a_column_whose_type_would_change_what_a_replay_brings_loses_its_type(tmp_path: Path) -> None:
+    """The rows that are there stay as they are, and so do the index, the trigger and the view that a user made."""
+
+    class Wide(Order):
+        weight: float | str | None  # type: ignore[assignment]
+
+    made = sink("sqlite", tmp_path, "shop", ORDERS)
+    made.open()
+    first = after(Checkpoint(), 2, 2)
+    made.commit([record(1), record(2, weight=None)], [reject(3), reject(4)], first)
+    made.close()
+    with closing(sqlite3.connect(tmp_path / "shop" / "shop.db")) as connection:
+        connection.execute("ALTER TABLE orders ADD COLUMN mine TEXT DEFAULT 'it''s'")
+        connection.execute("CREATE INDEX by_title ON orders (title)")
+        connection.execute("CREATE TABLE seen (id)")
+        connection.execute("CREATE TRIGGER note AFTER INSERT ON orders BEGIN INSERT INTO seen VALUES (new.id); END")
+        connection.execute("CREATE VIEW heavy AS SELECT id, weight FROM orders WHERE weight IS NOT NULL")
+        connection.commit()
+
+    wide = Stream(name="orders", path="/orders", model=Wide, pagination=SinglePage(), primary_key="id")
+    made = sink("sqlite", tmp_path, "shop", wide)
+    made.open()
+    made.amend(settling({3: record(3, weight="12"), 4: record(4, weight=Decimal("0.5"))}), lambda: amended(first, 2))
+    made.close()
+    again = sink("sqlite", tmp_path, "shop", wide)
+    again.commit([record(5, weight="heavy")], [], after(again.open(), 1))
+    again.close()
+
+    with closing(sqlite3.connect(tmp_path / "shop" / "shop.db")) as connection:
+        rows = connection.execute("SELECT id, weight, mine FROM orders ORDER BY id").fetchall()
+        seen = connection.execute("SELECT id FROM seen ORDER BY id").fetchall()
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE sql IS NOT NULL")]
+        heavy = connection.execute("SELECT count(*) FROM heavy").fetchone()
+    assert [(1, 0.1, "it's"), (2, None, "it's"), (3, "12", None), (4, 0.5, None), (5, "heavy", None)] == rows
+    assert [(3,), (4,), (5,)] == seen
+    assert (4,) == heavy
+    assert {"orders", "by_title", "note", "heavy", "seen"} < set(names)
+    assert [] == [name for name in names if "loose" in name]
 
 
 # JSON lines' own promises

@@ -9,7 +9,7 @@ import typer
 from .. import __version__
 from ..clock import Clock
 from ..errors import ConfigError, SyncerError
-from ..terminal import say, say_json
+from ..terminal import say
 from .given import (
     OUT,
     AsJson,
@@ -34,6 +34,7 @@ from .given import (
     variables,
     without_secrets,
 )
+from .rejects import app as rejects
 
 if TYPE_CHECKING:
     from ..events import Observer
@@ -46,6 +47,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Pull paged records from HTTP APIs: validated, resumable, exactly once.",
 )
+
+
+app.add_typer(rejects, name="rejects")
 
 
 @app.command()
@@ -65,6 +69,10 @@ def pull(
             metavar="TIME",
             help="How long to wait for a limit, and for an API that is away: 30s, 6h. Without it 15m, and not at all.",
         ),
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Requests under way at once; 1 is one after another. Without it up to 8."),
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Pull everything anew; replaces the output.")] = False,
     accept_changes: Annotated[
@@ -99,6 +107,7 @@ def pull(
         max_rejects=max_rejects,
         patience=seconds(patience or "15m"),
         outage=seconds(patience or "0s"),
+        concurrency=concurrency,
     )
     if restart and not yes:
         names = ", ".join(stream.name for stream in chosen)
@@ -188,34 +197,6 @@ def status(
     print_json(rows) if as_json else say(overview.standing(connector.name, rows))
     if hint := overview.elsewhere(again("status", source, streams, folder), out, sink, source, chosen):
         say(hint, error=as_json)
-
-
-@app.command()
-def rejects(
-    source: Source,
-    streams: Streams = None,
-    out: Out = OUT,
-    sink: SinkKind = "jsonl",
-    every: Annotated[bool, typer.Option("--all", help="Every reject instead of one sample per cause.")] = False,
-    folder: Folder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show the rejected records, grouped by cause."""
-    from .. import overview
-    from ..sinks import sink as open_sink
-
-    _, chosen = looked_up(source, streams, folder)
-    command = again("rejects", source, streams, folder)
-    nothing = overview.elsewhere(command, out, sink, source, chosen)
-    found = overview.rejects((stream.name, open_sink(sink, out, source, stream)) for stream in chosen)
-    if every:
-        for name, line, reject in found:
-            say_json(overview.reject_line(name, line)) if as_json else say(overview.reject_text(name, reject))
-    else:
-        groups, each = overview.causes(found), f"{command}{overview.flags(out, sink, None)} --all"
-        print_json(groups) if as_json else say(nothing or overview.grouped(source, groups, each))
-    if nothing and (every or as_json):
-        say(nothing, error=True)
 
 
 @app.command()

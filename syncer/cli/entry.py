@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from ..errors import SyncerError
-from ..terminal import say
+from ..terminal import CUT, say
 from .commands import app
 from .given import explain, print_json, without_secrets
 
@@ -31,7 +32,10 @@ def main() -> NoReturn:
         _leave(6)
     except SystemExit as done:
         _leave(done.code if isinstance(done.code, int) else 1)
-    except Exception:  # a bug of ours: the only traceback a user may see
+    except Exception as error:  # a bug of ours: the only traceback a user may see
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # typer printing the help
+            CUT.append(os.strerror(error.errno))
+            _leave(0)
         import traceback
 
         say(without_secrets(traceback.format_exc()), error=True)
@@ -53,6 +57,9 @@ def _stand_in() -> None:
 
 def _leave(code: int) -> NoReturn:
     """Exit without the interpreter complaining that stdout has gone away."""
+    if CUT and not code and sys.argv[1:2] != ["pull"]:  # what a pull brings is not on stdout
+        say(f"error: the output is cut off: {CUT[0]}\n  → make room and run the same command again", error=True)
+        code = 6
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,6 +62,21 @@ def seconds(text: str) -> float:
     if float(number) * unit > 366 * 86400:
         raise ConfigError(f"{text!r} is longer than a year", hint="write 30s, 15m or 6h")
     return float(number) * unit
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """`2026-01-31`, `2026-01-31T12:00`, in UTC where no zone is named, or `30d` before now. ConfigError if neither."""
+    if text[-1:] in tuple("smhd"):
+        return now - timedelta(seconds=seconds(text))
+    try:
+        if text[4:5] + text[7:8] != "--":
+            raise ValueError
+        found = datetime.fromisoformat(text)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise ConfigError(
+            f"{text!r} is no moment", hint="write 2026-01-31, 2026-01-31T12:00, or 30d for so long ago"
+        ) from None
 
 
 def looked_up(source: str, names: list[str] | None, folder: Path | None) -> tuple[Connector, list[Stream]]:

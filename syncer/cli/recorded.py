@@ -117,7 +117,7 @@ def room(out: Path, source: str) -> str:
     """A warning if there is little room for what the next pull will write, going by the last complete one."""
     from ..space import short
 
-    return short(out, next((row["received"] for row in _past(out, source) if row["status"] == "complete"), 0))
+    return short(out, next((row["received"] for row in past(out, source) if row["status"] == "complete"), 0))
 
 
 def _writable(path: Path) -> None:
@@ -143,7 +143,7 @@ def _apart(option: str, path: Path, home: Path) -> None:
 def _measure(run: Run, path: Path, found: Row, notice: Callable[[str], None]) -> None:
     from ..metrics import text, write
 
-    rows = [found, *_past(run.out, run.connector.name)]
+    rows = [found, *past(run.out, run.connector.name)]
     good = [str(row["ended"]) for row in rows if row["exit_code"] == 0 and row["ended"]]
     try:
         write(path, text(found, max(good, default=None)))
@@ -151,7 +151,7 @@ def _measure(run: Run, path: Path, found: Row, notice: Callable[[str], None]) ->
         notice(f"{path} was not written: {error.strerror}; it still tells of an earlier pull, if of any")
 
 
-def _past(out: Path, source: str) -> list[Row]:
+def past(out: Path, source: str) -> list[Row]:
     """The runs that are recorded; none if they cannot be read."""
     from ..ledger import runs
 

@@ -6,7 +6,7 @@ conformance suite, tests/test_sinks.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..page import JSON
 from ..stream import Stream
 from ..validate import Reason, Record, Reject
+from .held import Held, Values
 
 KINDS = ("jsonl", "sqlite")
 
@@ -49,14 +50,34 @@ class Sink(Protocol):
         on since `open` (I9), SinkError if the destination refuses; after either, `commit` no more.
         """
 
+    def amend(self, settle: Callable[[bytes], Record | bytes | None], checkpoint: Callable[[], Checkpoint]) -> None:
+        """Give every reject a new place and count that in a checkpoint: all or nothing (I1).
+
+        `settle` is called once for each line that `rejects(newest=True)` gives, in that order, and answers with
+        a Record, which joins the records as those of a page do; with bytes, the line that stays; or with None,
+        and it is gone. `checkpoint` is called when the last one is settled. Where every line stays as it is,
+        it is not called and nothing is written. Neither the records nor the rejects are ever in memory as a whole.
+        Killed at any point, all of it has happened or nothing; `open` removes what was begun. Errors as for
+        `commit`; what `settle` and `checkpoint` raise comes out, and nothing has happened.
+        """
+
+    def held(self, records: Iterable[Values]) -> Held:
+        """Which of these records the output at hand holds already, in which version; without a lock.
+
+        Takes one pass over the output or one look for each record; of the records only their keys are kept.
+        """
+
     def close(self) -> None:
         """Release the lock. Nothing that was committed depends on this."""
 
     def peek(self) -> Checkpoint | None:
         """The checkpoint as it is, without a lock and without recovery; None if there is none."""
 
-    def rejects(self) -> Iterator[bytes]:
-        """The committed lines of the rejects, oldest first; those of an unfinished refresh after the others."""
+    def rejects(self, *, newest: bool = False) -> Iterator[bytes]:
+        """The committed lines of the rejects, oldest first; those of an unfinished refresh after the others.
+
+        `newest` leaves out those of an output that a refresh is about to replace: no checkpoint counts them any more.
+        """
 
     def places(self) -> Mapping[str, str]:
         """Where a person finds the `records` and the `rejects`."""

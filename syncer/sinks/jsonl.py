@@ -10,27 +10,35 @@ writer in, whatever became of the lock file. A full refresh writes STREAM.jsonl.
 when it is complete, and until then leaves the old file alone. The part of the row that is this sink's own:
 
     {"records": {"name": "orders.jsonl", "length": 1200, "page": 900, "crc": 123}, "rejects": {...}, "publish": false}
+
+What `amend` leaves of the rejects goes to a new file, STREAM.rejects.jsonl.r8 where the row's seq becomes 8. The row
+names it, and with `publish` the file takes its final name afterwards, or by the next open.
 """
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+
+import orjson
 
 from ..checkpoint import Checkpoint, load, save
+from ..decode import exact
 from ..errors import LockError, StateError
 from ..page import JSON
 from ..stream import Stream
 from ..validate import Reason, Record, Reject
 from . import disk
-from .mark import Mark
+from .held import Held, Values, identity
+from .mark import Mark, marks
+from .vouched import Vouched
 
 _TAIL = 2**20
+_BESIDE = 1000
+"""About what a line costs in memory beside its bytes: orjson's buffers are larger than what is in them."""
 
 
 class JsonLines:
@@ -38,11 +46,11 @@ class JsonLines:
 
     def __init__(self, directory: Path, stream: Stream) -> None:
         self._directory, self._stream = directory, stream
-        self._state = directory / ".syncer" / "state.db"
+        self._files = Vouched(directory, stream.name)
+        self._state, self._finals = self._files.state, self._files.finals
         self._lock = disk.Lock(directory / ".syncer" / f"{stream.name}.jsonl.lock")
-        self._finals = {"records": f"{stream.name}.jsonl", "rejects": f"{stream.name}.rejects.jsonl"}
         self._marks: dict[str, Mark] = {}
-        self._generation = 0
+        self._generation = self._seq = 0
         self._descriptors: dict[str, int] = {}
         self.notes: list[str] = []
 
@@ -63,8 +71,8 @@ class JsonLines:
                 self._refuse_strangers()
                 row = self._born()
             checkpoint, own = row
-            self._generation = checkpoint.generation
-            self._marks = _marks(own)
+            self._generation, self._seq = checkpoint.generation, checkpoint.seq
+            self._marks = marks(own)
             if own.get("publish"):
                 self._publish(checkpoint)
             for kind, mark in self._marks.items():
@@ -81,23 +89,49 @@ class JsonLines:
         fresh = checkpoint.generation != self._generation
         lines = {"records": [record.line for record in records], "rejects": [reject.line for reject in rejects]}
         with self._turn(checkpoint.seq - 1):
-            marks = self._begin(checkpoint.generation) if fresh else self._marks
-            self._untouched(marks)
-            marks = {kind: self._append(kind, marks[kind], lines[kind]) for kind in marks}
-            for kind, mark in marks.items():
-                if lines[kind]:
-                    with disk.explained(self._directory / mark.name, "flush"):
-                        os.fsync(self._descriptors[kind])
-            self._untouched(marks)
-            refreshed = marks["records"].name != self._finals["records"]
-            publish = checkpoint.status == "complete" and refreshed
-            save(self._connection, self._stream.name, checkpoint, _own(marks, publish))
-        self._marks, self._generation = marks, checkpoint.generation
-        if fresh or publish:
-            with self._turn(checkpoint.seq):
-                if publish:
-                    self._publish(checkpoint)
-                self._sweep()
+            found = self._begin(checkpoint.generation) if fresh else self._marks
+            self._untouched(found)
+            found = {kind: self._append(kind, found[kind], lines[kind]) for kind in found}
+            self._flush({kind: mark for kind, mark in found.items() if lines[kind]})
+            self._untouched(found)
+            publish = checkpoint.status == "complete" and self._beside(found)
+            save(self._connection, self._stream.name, checkpoint, _own(found, publish))
+        self._committed(found, checkpoint, publish=publish, sweep=fresh)
+
+    def amend(self, settle: Callable[[bytes], Record | bytes | None], checkpoint: Callable[[], Checkpoint]) -> None:
+        """Append what joins the records, write what stays to a new file, fsync both, then the row that names both."""
+        before, old = self._marks, self._descriptors["rejects"]
+        fresh = Mark(f"{self._finals['rejects']}.r{self._seq + 1}")
+        with self._turn(self._seq):
+            self._untouched(before)
+            self._descriptors["rejects"] = self._emptied(fresh)
+            try:
+                found, changed = self._settled({**before, "rejects": fresh}, settle)
+                if changed:
+                    self._flush(found)
+                    self._untouched(found)
+                    after = checkpoint()
+                    publish = after.status == "complete" or not self._beside(found)
+                    save(self._connection, self._stream.name, after, _own(found, publish))
+            except BaseException:
+                self._undo(before, fresh, old)
+                raise
+            if not changed:
+                self._undo(before, fresh, old)
+                return
+        os.close(old)
+        self._committed(found, after, publish=publish, sweep=True)
+
+    def held(self, records: Iterable[Values]) -> Held:
+        """One pass over the records file; the last line of a key is the valid one."""
+        key = identity(self._stream)
+        wanted = {key(values) for values in records}
+        versions: dict[bytes, JSON] = {}
+        for line in self._files.records() if wanted else ():
+            values = self._read(line)
+            if (mine := key(values)) in wanted:
+                versions[mine] = values.get(self._stream.replication_key or "")
+        return Held(key, versions)
 
     def close(self) -> None:
         """Close the files and release the lock."""
@@ -111,21 +145,9 @@ class JsonLines:
         row = disk.peek(self._state, self._stream.name)
         return row[0] if row else None
 
-    def rejects(self) -> Iterator[bytes]:
+    def rejects(self, *, newest: bool = False) -> Iterator[bytes]:
         """The lines of the rejects file as far as it is vouched for, and of an unfinished refresh."""
-        marks = self._vouched()
-        while True:
-            with ExitStack() as opened:
-                try:
-                    files = [opened.enter_context(self._reading(mark)) for mark in marks]
-                except StateError:
-                    before, marks = marks, self._vouched()
-                    if marks == before:
-                        raise
-                    continue  # a pull has begun or renamed a file in between
-                for mark, file in zip(marks, files, strict=True):
-                    yield from self._lines(mark, file)
-                return
+        return self._files.rejects(newest=newest)
 
     def places(self) -> Mapping[str, str]:
         """The two files."""
@@ -187,10 +209,12 @@ class JsonLines:
         for kind, mark in marks.items():
             path = self._directory / mark.name
             if not disk.same(self._descriptors[kind], path):
-                raise self._disagree(path, "was deleted, moved or replaced while the pull ran; this page is not saved")
+                raise self._files.disagree(
+                    path, "was deleted, moved or replaced while the pull ran; this page is not saved"
+                )
             found = os.fstat(self._descriptors[kind]).st_size
             if found < mark.length:
-                raise self._disagree(path, f"has {found:,} bytes, this pull has written {mark.length:,}")
+                raise self._files.disagree(path, f"has {found:,} bytes, this pull has written {mark.length:,}")
             if found > mark.length:
                 raise StateError(
                     f"{path} has {found:,} bytes, this pull has written {mark.length:,}: another program writes to it",
@@ -205,7 +229,7 @@ class JsonLines:
             if (found := disk.size(path)) and path.is_file():
                 raise StateError(
                     f"{path} has {found:,} bytes, but no checkpoint vouches for them",
-                    hint=f"move it away, or set it aside: {self._reset()}",
+                    hint=f"move it away, or set it aside: {self._files.reset_command()}",
                 )
 
     def _born(self) -> tuple[Checkpoint, dict[str, JSON]]:
@@ -219,10 +243,10 @@ class JsonLines:
         path = self._directory / mark.name
         disk.no_link(path)
         if mark.length and disk.size(path) is None:
-            raise self._disagree(path, f"is missing, the checkpoint vouches for {mark.length:,} bytes of it")
+            raise self._files.disagree(path, f"is missing, the checkpoint vouches for {mark.length:,} bytes of it")
         descriptor = disk.open_file(path)
         try:
-            self._verify(mark, descriptor)
+            self._files.verify(mark, descriptor)
             found = os.fstat(descriptor).st_size
             if found > mark.length:
                 self._cut(path, descriptor, mark, found)
@@ -230,12 +254,6 @@ class JsonLines:
             os.close(descriptor)
             raise
         return descriptor
-
-    def _verify(self, mark: Mark, descriptor: int) -> None:
-        path = self._directory / mark.name
-        with disk.explained(path, "read"):
-            if broken := mark.broken(descriptor):
-                raise self._disagree(path, broken)
 
     def _cut(self, path: Path, descriptor: int, mark: Mark, found: int) -> None:
         """Cut a tail that no checkpoint vouches for; one longer than an interrupted page is kept beside."""
@@ -275,12 +293,79 @@ class JsonLines:
                 raise
         return mark.after(data)
 
+    def _flush(self, found: Mapping[str, Mark]) -> None:
+        for kind, mark in found.items():
+            with disk.explained(self._directory / mark.name, "flush"):
+                os.fsync(self._descriptors[kind])
+
+    def _beside(self, found: Mapping[str, Mark]) -> bool:
+        """Whether these files are those of a refresh, which grow beside an older output."""
+        return found["records"].name != self._finals["records"]
+
+    def _committed(self, found: dict[str, Mark], checkpoint: Checkpoint, *, publish: bool, sweep: bool) -> None:
+        """What is left to do once the row counts: names, and the files that it names no more."""
+        self._marks, self._generation, self._seq = found, checkpoint.generation, checkpoint.seq
+        if sweep or publish:
+            with self._turn(checkpoint.seq):
+                if publish:
+                    self._publish(checkpoint)
+                self._sweep()
+
+    def _emptied(self, mark: Mark) -> int:
+        """A descriptor of a new, empty file."""
+        path = self._directory / mark.name
+        with disk.explained(path, "remove"):
+            path.unlink(missing_ok=True)  # of a process that was killed in the middle of the same
+        return disk.open_file(path)
+
+    def _settled(
+        self, found: dict[str, Mark], settle: Callable[[bytes], Record | bytes | None]
+    ) -> tuple[dict[str, Mark], bool]:
+        """Write every reject where it belongs now; the marks, and whether any was not left as it was."""
+        old, changed = self._marks["rejects"], False
+        waiting: dict[str, list[bytes]] = {kind: [] for kind in found}
+        size = 0
+        with self._files.reading(old) as file:
+            for line in self._files.lines(old, file):
+                answer = settle(line)
+                changed = changed or answer != line
+                if answer is not None:
+                    kind, kept = ("rejects", answer) if isinstance(answer, bytes) else ("records", answer.line)
+                    waiting[kind].append(kept)
+                    size += len(kept) + _BESIDE
+                if size > disk.CHUNK:
+                    found = {kind: self._append(kind, found[kind], waiting[kind]) for kind in found}
+                    waiting, size = {kind: [] for kind in found}, 0
+        return {kind: self._append(kind, found[kind], waiting[kind]) for kind in found}, changed
+
+    def _undo(self, before: Mapping[str, Mark], fresh: Mark, old: int) -> None:
+        """Take back what no row speaks of; what cannot be taken back, the next open removes."""
+        made, self._descriptors["rejects"] = self._descriptors["rejects"], old
+        with suppress(OSError):
+            os.ftruncate(self._descriptors["records"], before["records"].length)
+            os.close(made)
+            (self._directory / fresh.name).unlink(missing_ok=True)
+
+    def _read(self, line: bytes) -> dict[str, JSON]:
+        """The values of a line; exact only as far as they tell records and versions apart."""
+        stream = self._stream
+        if stream.key:
+            with suppress(orjson.JSONDecodeError):  # a number that only `exact` can hold
+                values: dict[str, JSON] = orjson.loads(line)
+                if all(
+                    isinstance(values.get(name), str | int | None)
+                    for name in (*stream.key, stream.replication_key or "")
+                ):
+                    return values
+        whole: dict[str, JSON] = exact(line)
+        return whole
+
     def _publish(self, checkpoint: Checkpoint) -> None:
-        """Give the files of a complete refresh their final names; safe to do again after a crash."""
+        """Give the files of a complete refresh, or of an amend, their final names; safe to do again after a crash."""
         final = {kind: self._marks[kind].renamed(name) for kind, name in self._finals.items()}
         waiting = [kind for kind, mark in self._marks.items() if disk.size(self._directory / mark.name) is not None]
         for kind in self._marks:  # before either takes the place of an older one
-            self._reading(self._marks[kind] if kind in waiting else final[kind]).close()
+            self._files.reading(self._marks[kind] if kind in waiting else final[kind]).close()
         with disk.explained(self._directory, "rename in"):
             for kind in waiting:
                 (self._directory / self._marks[kind].name).replace(self._directory / final[kind].name)
@@ -289,7 +374,7 @@ class JsonLines:
         self._marks = final
 
     def _sweep(self) -> None:
-        """Remove the files of refreshes that were given up: no checkpoint names them."""
+        """Remove the files of refreshes and amends that were given up or are done: no checkpoint names them."""
         named = {mark.name for mark in self._marks.values()}
         for path in self._generations():
             if path.name not in named:
@@ -301,73 +386,15 @@ class JsonLines:
             return [
                 path
                 for name in self._finals.values()
-                for path in sorted(self._directory.glob(f"{name}.g*"))
+                for path in sorted(self._directory.glob(f"{name}.[gr]*"))
                 if path.name[len(name) + 2 :].isdecimal()
             ]
-
-    def _vouched(self) -> list[Mark]:
-        """What of the rejects can be read: also all of the last complete output while a refresh is under way."""
-        row = disk.peek(self._state, self._stream.name)
-        if row is None:
-            return []
-        mark, name = _marks(row[1])["rejects"], self._finals["rejects"]
-        if mark.name == name:
-            return [mark]
-        if row[1].get("publish"):  # a complete refresh, whose file may have its final name already
-            return [mark if disk.size(self._directory / mark.name) is not None else mark.renamed(name)]
-        length = disk.size(self._directory / name) or 0
-        return [Mark(name, length, length), mark]
-
-    def _reading(self, mark: Mark) -> BinaryIO:
-        """A file that holds what its mark vouches for, to be read beside a pull that may be appending."""
-        path = self._directory / mark.name
-        with disk.explained(path, "read"):
-            try:
-                file: BinaryIO = path.open("rb")
-            except FileNotFoundError:
-                if mark.length:
-                    raise self._disagree(path, f"is missing, {mark.length:,} bytes of it are vouched for") from None
-                return io.BytesIO()
-        try:
-            self._verify(mark, file.fileno())
-        except BaseException:
-            file.close()
-            raise
-        return file
-
-    def _lines(self, mark: Mark, file: BinaryIO) -> Iterator[bytes]:
-        taken = 0
-        while taken < mark.length:
-            line = file.readline(mark.length - taken)
-            if not line.endswith(b"\n"):
-                path = self._directory / mark.name
-                raise self._disagree(path, f"was changed while it was read: no end of line after byte {taken:,}")
-            taken += len(line)
-            yield line[:-1]
-
-    def _disagree(self, path: Path, what: str) -> StateError:
-        return StateError(
-            f"{path} {what}",
-            hint=f"restore the file, or set it aside and begin anew: {self._reset()}",
-        )
 
     def _release(self) -> None:
         for descriptor in self._descriptors.values():
             with suppress(OSError):  # what counts was fsynced
                 os.close(descriptor)
         self._descriptors = {}
-
-    def _reset(self) -> str:
-        return disk.reset_command(self._directory, self._stream.name, "jsonl")
-
-
-def _marks(own: Mapping[str, JSON]) -> dict[str, Mark]:
-    try:
-        return {kind: Mark(**own[kind]) for kind in ("records", "rejects")}
-    except (KeyError, TypeError):
-        raise StateError(
-            "the checkpoint does not say how long the files are", hint="restore it from a backup"
-        ) from None
 
 
 def _own(marks: Mapping[str, Mark], publish: bool) -> dict[str, JSON]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ..errors import StateError
+from ..page import JSON
 from . import disk
 
 
@@ -36,6 +39,16 @@ class Mark:
         if _crc(descriptor, self.page, self.length) != self.crc:
             return f"differs from what was written in bytes {self.page:,} to {self.length:,}"
         return ""
+
+
+def marks(own: Mapping[str, JSON]) -> dict[str, Mark]:
+    """The marks of records and rejects in a sink's part of a checkpoint. StateError if it has none."""
+    try:
+        return {kind: Mark(**own[kind]) for kind in ("records", "rejects")}
+    except (KeyError, TypeError):
+        raise StateError(
+            "the checkpoint does not say how long the files are", hint="restore it from a backup"
+        ) from None
 
 
 def _crc(descriptor: int, start: int, end: int) -> int:

@@ -9,14 +9,15 @@ so changes nothing, where values are of several types, where a validator of the 
 type, and for fields that only `unknown="keep"` lets in, which get columns as they appear.
 
 A full refresh fills "STREAM.g2" and takes the old table's place when it is complete; views go on working, and
-indexes and triggers on the table are made again.
+indexes and triggers on the table are made again. So does a table in which a replay has to take the type from a column,
+because the model has come to take other values.
 """
 
 from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -27,6 +28,11 @@ from ..stream import Stream
 from ..validate import Reason, Record, Reject
 from . import disk
 from .columns import LIMIT, bound, columns, declared, fold, folded, quoted, unfit
+from .held import Held, Values
+from .tables import held, loosened, replaced
+
+_BATCH = 500
+"""How many rejects are settled between two looks at the database."""
 
 _REJECTS = (
     "CREATE TABLE IF NOT EXISTS syncer_rejects"
@@ -126,14 +132,42 @@ class SQLite:
                 "INSERT INTO syncer_rejects (stream, generation, line) VALUES (?, ?, ?)",
                 [(self._stream.name, checkpoint.generation, reject.line.decode()) for reject in rejects],
             )
-            if checkpoint.status == "complete" and table != self._stream.name:
-                notes = self._publish(table, checkpoint.generation)
-                table = self._stream.name
-            published = checkpoint.generation if table == self._stream.name else self._published
-            own = {"table": table, "published": published, "notes": notes}
-            save(self._connection, self._stream.name, checkpoint, own)
-        self._table, self._generation, self._published = table, checkpoint.generation, published
-        self._taken = folded((*self._columns, *self._wanted))
+            self._save(table, checkpoint, notes)
+        self._committed(checkpoint)
+
+    def amend(self, settle: Callable[[bytes], Record | bytes | None], checkpoint: Callable[[], Checkpoint]) -> None:
+        """Everything in one transaction, some hundred rejects at a time."""
+        notes, changed = list[str](), False
+        with disk.transaction(self._connection, self._path):
+            for batch in self._batches():
+                answers = [(number, line, settle(line)) for number, line in batch]
+                records = [answer for _, _, answer in answers if isinstance(answer, Record)]
+                if records:
+                    notes += self._loosen(records)
+                    self._widen(self._table, records)
+                    self._insert(self._table, records)
+                gone = [(number,) for number, _, answer in answers if not isinstance(answer, bytes)]
+                kept = [
+                    (answer.decode(), number)
+                    for number, line, answer in answers
+                    if isinstance(answer, bytes) and answer != line
+                ]
+                self._connection.executemany("DELETE FROM syncer_rejects WHERE id = ?", gone)
+                self._connection.executemany("UPDATE syncer_rejects SET line = ? WHERE id = ?", kept)
+                changed = changed or bool(gone or kept)
+            if changed:
+                after = checkpoint()
+                self._save(self._table, after, notes)
+        self.notes = notes
+        if changed:
+            self._committed(after)
+
+    def held(self, records: Iterable[Values]) -> Held:
+        """By the primary key, or by one pass over the table where there is none."""
+        row = disk.peek(self._path, self._stream.name)
+        table = str(row[1].get("table", self._stream.name)) if row else self._stream.name
+        with disk.reader(self._path) as connection:
+            return held(connection, table, self._stream, self._wanted, records)
 
     def close(self) -> None:
         """Close the database and release the lock."""
@@ -146,13 +180,15 @@ class SQLite:
         row = disk.peek(self._path, self._stream.name)
         return row[0] if row else None
 
-    def rejects(self) -> Iterator[bytes]:
+    def rejects(self, *, newest: bool = False) -> Iterator[bytes]:
         """The stored lines."""
-        if self.peek() is None:
+        checkpoint = self.peek()
+        if checkpoint is None:
             return
         with disk.reader(self._path) as connection:
-            query = "SELECT line FROM syncer_rejects WHERE stream = ? ORDER BY id"
-            for (line,) in connection.execute(query, (self._stream.name,)):
+            query = "SELECT line FROM syncer_rejects WHERE stream = ? AND generation >= ? ORDER BY id"
+            since = checkpoint.generation if newest else 0
+            for (line,) in connection.execute(query, (self._stream.name, since)):
                 yield line.encode()
 
     def places(self) -> Mapping[str, str]:
@@ -190,6 +226,29 @@ class SQLite:
         execute("DELETE FROM syncer_checkpoint WHERE stream = ?", (self._stream.name,))
         return names
 
+    def _save(self, table: str, checkpoint: Checkpoint, notes: list[str]) -> None:
+        """Put a complete refresh in its place, and save the checkpoint."""
+        self._table = table
+        if checkpoint.status == "complete" and table != self._stream.name:
+            notes += self._publish(table, checkpoint.generation)
+            self._table = self._stream.name
+        if self._table == self._stream.name:
+            self._published = checkpoint.generation
+        own = {"table": self._table, "published": self._published, "notes": notes}
+        save(self._connection, self._stream.name, checkpoint, own)
+
+    def _committed(self, checkpoint: Checkpoint) -> None:
+        self._generation = checkpoint.generation
+        self._taken = folded((*self._columns, *self._wanted))
+
+    def _batches(self) -> Iterator[list[tuple[int, bytes]]]:
+        """The rejects of the output at hand with their ids, some hundred at a time; they may be changed meanwhile."""
+        query = "SELECT id, line FROM syncer_rejects WHERE stream = ? AND generation = ? AND id > ? ORDER BY id LIMIT ?"
+        last = -1
+        while batch := self._connection.execute(query, (self._stream.name, self._generation, last, _BATCH)).fetchall():
+            yield [(number, line.encode()) for number, line in batch]
+            last = batch[-1][0]
+
     def _begin(self, generation: int) -> str:
         """The empty table of a new generation: the final one if there is none yet, else one beside it."""
         execute = self._connection.execute
@@ -212,23 +271,21 @@ class SQLite:
 
     def _publish(self, table: str, generation: int) -> list[str]:
         """Put a complete refresh in the old table's place; notes on what of the user's could not go along."""
-        execute, final, notes = self._connection.execute, self._stream.name, []
-        made = execute(
-            "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('index', 'trigger')"
-            " AND sql IS NOT NULL ORDER BY rowid",
-            (final,),
-        ).fetchall()
-        execute(f"DROP TABLE IF EXISTS {quoted(final)}")
-        execute(f"ALTER TABLE {quoted(table)} RENAME TO {quoted(final)}")
-        for kind, name, statement in made:
-            try:
-                execute(statement)
-            except sqlite3.Error as error:
-                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT):
-                    raise
-                notes.append(f"the {kind} {name} no longer fits table {final} and was left out: {error}")
-        execute("DELETE FROM syncer_rejects WHERE stream = ? AND generation < ?", (final, generation))
+        notes = replaced(self._connection, self._stream.name, table)
+        self._connection.execute(
+            "DELETE FROM syncer_rejects WHERE stream = ? AND generation < ?", (self._stream.name, generation)
+        )
         return notes
+
+    def _loosen(self, records: Sequence[Record]) -> list[str]:
+        """Take the type from the columns that would change these records' values; notes as of `_publish`."""
+        tight = {name for record in records for name in record.values if name in self._differs}
+        if not tight:
+            return []
+        for name in tight:
+            del self._differs[name]
+            self._columns[name] = ""
+        return loosened(self._connection, self._table, self._stream.key, tight)
 
     def _widen(self, table: str, records: Sequence[Record]) -> None:
         """Add the columns that the model has gained, and those that these records bring. StateError for a misfit."""
