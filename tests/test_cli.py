@@ -417,7 +417,7 @@ def test_a_run_over_its_reject_budget_stops_with_everything_saved(project: Proje
     bad = [*RECORDS[:4], *(record(number, name=None) for number in range(5, 9)), *RECORDS[8:]]
     with Api(bad) as api:
         project.write(connector(api.url))
-        done = project.run("pull", "shop", "--max-rejects", "3")
+        done = project.run("pull", "shop", "--max-rejects", "3", "--concurrency", "1")
         assert 3 == done.code
         assert "4 records are rejected, the budget is 3" in done.stdout
         assert "name: string_type" in done.stdout
@@ -472,11 +472,39 @@ def test_a_second_pull_at_the_same_time_is_turned_away(project: Project, api: Ap
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_during_a_page_ends_the_run_after_it(project: Project, api: Api, number: signal.Signals) -> None:
+def test_a_signal_while_pages_are_fetched_ahead_ends_at_a_whole_page(
+    project: Project, api: Api, number: signal.Signals
+) -> None:
     gate = threading.Event()
     api.misbehave = held(3, gate)
     project.write(connector(api.url))
     process = project.start("pull", "shop")
+    until(lambda: len(api.seen) == 3, process)
+    process.send_signal(number)
+    gate.set()
+    done = ended(process)
+    assert 128 + number == done.code
+    assert project.output() in [lines(RECORDS[: pages * PAGE]) for pages in (1, 2, 3)]
+    assert 0 == project.run("pull", "shop").code
+    assert EVERYTHING == project.output()
+
+
+def test_a_budget_that_is_passed_ends_the_pages_that_are_fetched_ahead(project: Project) -> None:
+    bad = [*RECORDS[:4], *(record(number, name=None) for number in range(5, 9)), *RECORDS[8:]]
+    with Api(bad) as api:
+        project.write(connector(api.url))
+        assert 3 == project.run("pull", "shop", "--max-rejects", "3").code
+        assert lines(bad[:4]) == project.output()
+        assert 0 == project.run("pull", "shop", "--max-rejects", "100%").code
+    assert lines([*bad[:4], *bad[8:]]) == project.output()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_page_ends_the_run_after_it(project: Project, api: Api, number: signal.Signals) -> None:
+    gate = threading.Event()
+    api.misbehave = held(3, gate)
+    project.write(connector(api.url))
+    process = project.start("pull", "shop", "--concurrency", "1")
     until(lambda: len(api.seen) == 3, process)
     process.send_signal(number)
     gate.set()
@@ -513,7 +541,7 @@ def test_a_signal_ends_the_wait_of_a_check(project: Project, api: Api) -> None:
 def test_the_second_signal_kills_and_the_next_pull_resumes_exactly(project: Project, api: Api) -> None:
     api.misbehave = lambda asked: Reply(delay=LONG_AGO) if asked.number == 3 else None
     project.write(connector(api.url))
-    process = project.start("pull", "shop")
+    process = project.start("pull", "shop", "--concurrency", "1")
     until(lambda: len(api.seen) == 3, process)
     process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):  # the first one waits for the page in hand
