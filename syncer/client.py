@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -79,7 +80,7 @@ class Client:
         self._session = self.session or wire.session(self.limits, identity=own, home=home)
         self._tokens = self.session or wire.session(self.limits, identity=own)
         self._bare = self.session or wire.session(self.limits, home=home)
-        self._allowance = Allowance()
+        self._allowance, self._opening = Allowance(), threading.RLock()
         parameters = self.auth.query() if self.auth else ()
         self._reach = Reach(self.base_url, self.hosts, parameters, self.secrets)
         places = (self._reach.origin, *self._reach.hosts)
@@ -145,9 +146,14 @@ class Client:
             found += self._signer.secrets() if self._signer else values(self.auth.secrets(), self.environment)
         return list(dict.fromkeys(found))
 
-    @cached_property
+    @property
     def _signer(self) -> Signer | None:
-        """What signs; opened when it is first needed, so that a missing secret is an error of the first request."""
+        """What signs, one for all threads; opened when it is first needed: a missing secret is the first request's."""
+        with self._opening:
+            return self._opened
+
+    @cached_property
+    def _opened(self) -> Signer | None:
         if not self.auth or (self.auth.optional and not self._has_secrets()):
             return None
         send = wire.sender(self._tokens, self.limits, self.clock.now, self.environment)

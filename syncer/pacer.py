@@ -40,7 +40,7 @@ STATE = "SYNCER_STATE"
 _GUARD = 0.02
 _LONGEST_GUARD = 0.25
 _SECONDS_GUARD = 5.0
-_TICK = 1e-6
+TICK = 1e-6
 _EVIDENCE = 4
 _GAP = 2.0
 _WALK = 2000
@@ -110,8 +110,12 @@ class Pacer:
 
     def acquire(self) -> None:
         """Return when the next request may go out, and count it. StoppedError if a signal ends the wait."""
-        while (due := self._shared.turn(self._take))[0] > 0:
-            pause(self.clock, self.observe, max(due[0], _TICK), due[1])
+        while (due := self.take())[0] > 0:
+            pause(self.clock, self.observe, max(due[0], TICK), due[1])
+
+    def take(self) -> tuple[float, str]:
+        """Count the next request if it may go out now: 0.0 or less; else seconds until it may, and what for."""
+        return self._shared.turn(self._take)
 
     def delay(self) -> float:
         """Seconds until the next request may go out; 0.0 or less if it may now."""

@@ -9,8 +9,8 @@ from math import inf
 from .auth import Auth, Environment
 from .clock import Clock
 from .events import Observer
-from .pacer import Pacer, Said, place
-from .rate import Rate
+from .pacer import TICK, Pacer, Said, place
+from .rate import Rate, pause
 
 
 def paced(
@@ -54,14 +54,13 @@ class Rota:
 
     def acquire(self) -> None:
         """Return when the next request may go out on one of them, and count it there."""
-        with self._lock:
-            delays = [max(0.0, pacer.delay()) for pacer in self._pacers]
-            now = self._pacers[0].clock.monotonic()
-            left = [known if now < until else inf for known, until in self._left]
-            count = len(delays)
-            after = [(self._last + 1 + place) % count for place in range(count)]
-            self._own.turn = self._last = min(after, key=lambda place: (delays[place], -left[place]))
-        self._pacers[self._own.turn].acquire()
+        while True:
+            with self._lock:
+                self._own.turn = self._last = self._next()
+                wait, reason = self._pacers[self._last].take()
+            if wait <= 0:
+                return
+            pause(self._pacers[0].clock, self.observe, max(wait, TICK), reason)
 
     def arrived(self) -> None:
         """The answer to the latest request has begun, or will not come."""
@@ -80,6 +79,15 @@ class Rota:
             until = inf if reset is None else self._pacers[0].clock.monotonic() + reset
             self._left[self._own.turn] = remaining, until
         self._pacers[self._own.turn].learn(said)
+
+    def _next(self) -> int:
+        """The one that may go first; of several the one with most left; of several in turn."""
+        delays = [max(0.0, pacer.delay()) for pacer in self._pacers]
+        now = self._pacers[0].clock.monotonic()
+        left = [known if now < until else inf for known, until in self._left]
+        count = len(delays)
+        after = [(self._last + 1 + place) % count for place in range(count)]
+        return min(after, key=lambda place: (delays[place], -left[place]))
 
     def limited(self, wait: float = 0.0, reason: str = "limit") -> None:
         """The server refused the latest request for a limit of that budget."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +15,16 @@ from requests.auth import HTTPDigestAuth as Oracle
 from werkzeug.http import parse_dict_header
 
 from syncer import Digest, NextToken, Rate, Stream
+from syncer.auth import Context, Told, opened
 from syncer.auth.digest import challenge, proof
+from syncer.auth.style import Bare
 from syncer.errors import CredentialsError
 from syncer.fetch import pages
 from syncer.page import Request
 from tests.api import connector, record
 from tests.command import Project
 from tests.leaks import traces
-from tests.scripted import response, scripted
+from tests.scripted import Time, response, scripted
 from tests.servers.flask_server import Serving, serving
 from tests.test_client import GOOD, Asker, Item, headers_of
 
@@ -280,6 +283,41 @@ def test_a_refusal_with_the_challenge_that_was_just_answered_is_one() -> None:
         with pytest.raises(CredentialsError):
             asker.fetch()
     assert (3, 0) == (len(server.requests), server.surplus)
+
+
+def test_requests_that_are_under_way_together_all_answer_the_one_challenge_they_get() -> None:
+    """Each with the next number; and a nonce that another one has renewed meanwhile is no refusal."""
+    context = Context(SECRETS, Time().clock, "https://h", lambda *request: Told(500, {}, b""))
+    signer = opened(AUTH, context)
+    shown: list[dict[str, str]] = []
+
+    def ask() -> None:
+        bare = Bare()
+        signer.sign(bare)
+        shown.append(parts(bare.headers["Authorization"]) if "Authorization" in bare.headers else {})
+
+    def refused(nonce: str) -> bool:
+        return signer.renew(401, {"www-authenticate": f'Digest realm="r", nonce="{nonce}", qop="auth"'})
+
+    def other() -> None:
+        ask()
+        assert refused("one")
+        ask()
+        assert not refused("one")
+        assert refused("two")
+        ask()
+        done.append(True)
+
+    done: list[bool] = []
+    ask()
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert [True] == done
+    assert refused("two")
+    ask()
+    assert [None, None, "one", "two", "two"] == [one.get("nonce") for one in shown]
+    assert ["00000001", "00000001", "00000002"] == [one["nc"] for one in shown[2:]]
 
 
 def test_several_challenges_in_lines_of_their_own_are_read() -> None:

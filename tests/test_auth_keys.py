@@ -7,20 +7,22 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from syncer import ApiKey, ApiKeys, Basic, Bearer, TokenPool
-from syncer.auth import Auth, secret, secrets
+from syncer.auth import Auth, Context, opened, secret, secrets
+from syncer.auth.style import Bare
 from syncer.errors import ConfigError, CredentialsError
 from syncer.pacer import place
 from syncer.page import Request
 from tests.api import Api, Asked, Reply, connector
 from tests.command import CLEAN, Project
 from tests.leaks import traces
-from tests.scripted import Talk, response, scripted
+from tests.scripted import Talk, Time, response, scripted
 from tests.test_client import GOOD, Asker, headers_of, refused
 
 TOKEN = "t0ken-c4n4ry/5+e=="
@@ -364,6 +366,23 @@ def test_a_secret_that_was_replaced_in_its_file_is_read_again_after_a_401(tmp_pa
         asker.fetch()
         assert ["Bearer old", "Bearer new"] == [headers_of(server, number)["authorization"] for number in (0, 1)]
         assert {"old", "new"} <= set(asker.client.secrets())
+
+
+def test_a_secret_that_another_request_has_read_again_is_shown_by_this_one_too(tmp_path: Path) -> None:
+    """Both showed the old one; the first to hear of it reads the file."""
+    file = tmp_path / "token"
+    file.write_text("old")
+    signer = opened(Bearer(env="A"), Context({"A_FILE": str(file)}, Time().clock, "https://h", lambda *request: None))
+    signer.sign(Bare())
+    file.write_text("new")
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: (signer.sign(Bare()), found.append(signer.renew(401, {}))))
+    thread.start()
+    thread.join()
+    last = Bare()
+    found.append(signer.renew(401, {}))
+    signer.sign(last)
+    assert ([True, True, False], "Bearer new") == ([*found, signer.renew(401, {})], last.headers["Authorization"])
 
 
 def test_a_refused_secret_that_stays_the_same_is_sent_once() -> None:

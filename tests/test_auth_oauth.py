@@ -276,10 +276,10 @@ BAD: list[tuple[str, Answer, type[SyncerError], int, str]] = [
     ("404", response(WORDS, "404 Not Found"), ConfigError, 1, "/token answered 404 instead of a token"),
     ("405", response(WORDS, "405 No"), ConfigError, 1, "/token answered 405 instead of a token"),
     (
-        "gzip",
-        response(b"\x1f\x8b\x08", "200 OK", "Content-Encoding: br"),
-        ProtocolError,
-        1,
+        "coded",
+        response(b"\x0b", "200 OK", "Content-Encoding: br"),
+        UnavailableError,
+        3,
         "coding that was not asked",
     ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import threading
 import traceback
 from collections import Counter
@@ -29,6 +30,7 @@ from syncer import (
     SignedJWT,
     Stream,
     TokenPool,
+    pacer,
 )
 from syncer.auth import Auth
 from syncer.client import Client
@@ -36,7 +38,8 @@ from syncer.errors import ConfigError, CredentialsError, SyncerError, Unavailabl
 from syncer.events import Requested, Waiting
 from syncer.fetch import pages
 from syncer.page import Request
-from syncer.rota import paced
+from syncer.quotas import Limit
+from syncer.rota import Rota, paced
 from syncer.wire import Limits
 from tests.api import Api, Asked, Reply, connector, record
 from tests.command import Project
@@ -202,6 +205,35 @@ def test_an_answer_that_says_nothing_does_not_make_a_spent_token_a_full_one(limi
     assert "C" == pooled.ask(1)
     limited.says = True
     assert "AB" == pooled.ask(2)
+
+
+def test_two_requests_at_once_do_not_go_for_the_last_of_one_token_while_the_other_has_some_left() -> None:
+    """One thread is held up where it could be overtaken: if it comes to a token's limit without the pool's lock."""
+    time, over = Time(), threading.Event()
+    rota = paced(None, TokenPool(POOL.members[:2]), None, SECRETS, time.clock, lambda event: None)
+    assert isinstance(rota, Rota)
+    for left in (1.5, 1.0):
+        rota.acquire()
+        rota.learn([Limit(name="limit", remaining=left, quota=50.0, reset=600.0)])
+    turns: list[int] = []
+
+    def held(frame: Any, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code.co_filename == pacer.__file__ and not rota._lock.locked():
+            over.wait(5)
+
+    def work() -> None:
+        sys.setprofile(held)
+        rota.acquire()
+        turns.append(rota.turn)
+
+    first = threading.Thread(target=work)
+    first.start()
+    first.join(0.3)
+    rota.acquire()
+    turns.append(rota.turn)
+    over.set()
+    first.join()
+    assert ([0, 1], 0.0) == (sorted(turns), time.slept)
 
 
 def test_the_members_may_be_of_different_kinds(limited: Limited, url: str) -> None:

@@ -12,6 +12,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -208,6 +209,8 @@ armed = []
 
 def watch(event, arguments):
     text = str(arguments[0]) if arguments else ""
+    if "/tokens" not in text:
+        return
     if event == "open" and text.endswith(".new") and "reserve" in WHERE:
         os.kill(os.getpid(), signal.SIGKILL)
     if event == "os.rename" and text.endswith(".new"):
@@ -282,6 +285,28 @@ def test_killed_again_and_again_no_refresh_token_is_shown_twice(
     assert 0 == pull(project).code
     assert [token.refresh for token in authority.tokens if token.used] == used(served)
     assert 4 == len(set(used(served)))
+
+
+# --- a process that ends while a thread of it renews ---
+
+
+def test_a_pull_that_ends_while_its_token_is_renewed_ahead_waits_until_that_is_saved(
+    authority: Authority, served: Serving, project: Project
+) -> None:
+    """The first page ends the pull; the second is being asked for by then, and its token has been refused."""
+    model = "class Item(BaseModel):\n    id: str\n"
+    project.write(connector(served.url, model=model, more=f"auth={style(served.url)!r}"))
+    authority.page = lambda number: authority.revoke() if number == 2 else None
+    authority.after = lambda: waiting.wait(1.5 if len(used(served)) == 2 else 0.0)
+    waiting = threading.Event()
+    done = pull(project, "--max-rejects", "0")
+    waiting.set()
+    assert 3 == done.code
+    assert [FIRST, authority.tokens[1].refresh] == used(served)
+    assert authority.good == [found["refresh_token"] for found in saved(project)]
+    authority.page = lambda number: None
+    project.write(connector(served.url, more=f"auth={style(served.url)!r}"))
+    assert 0 == pull(project, "--restart", "--yes").code
 
 
 # --- two at once ---

@@ -55,7 +55,7 @@ class _Proof:
     def __init__(self, user: str, password: str) -> None:
         self._user, self._password = user, password
         self._lock, self._challenge, self._count = threading.Lock(), dict[str, str](), 0
-        self._own, self._sent = "", Watched()
+        self._own, self._sent, self._used = "", Watched(), threading.local()
 
     def ready(self, ahead: float) -> None:
         """Nothing: only a 401 says what is needed."""
@@ -63,6 +63,7 @@ class _Proof:
     def sign(self, request: Signable) -> None:
         """Answer the challenge, if there was one."""
         with self._lock:
+            self._used.nonce = self._challenge.get("nonce")
             if not self._challenge:
                 return
             self._count += 1
@@ -78,13 +79,14 @@ class _Proof:
         return (self._password, *self._sent)
 
     def renew(self, status: int, headers: Mapping[str, str]) -> bool:
-        """Whether a 401 brings a challenge that can be answered and was not answered just now."""
+        """Whether a 401 brings a challenge that can be answered, other than the one that this request answered."""
         found = challenge(headers.get("www-authenticate", "")) if status == 401 else {}
         with self._lock:
-            if not found or (found["nonce"] == self._challenge.get("nonce") and self._count):
+            if not found or found["nonce"] == self._used.nonce:
                 return False
-            # One nonce of our own for each of theirs: some servers take that of the first request for a session's.
-            self._challenge, self._count, self._own = found, 0, secrets.token_hex(16)
+            if found["nonce"] != self._challenge.get("nonce"):
+                # One nonce of our own for each of theirs: some servers take the first request's for a session's.
+                self._challenge, self._count, self._own = found, 0, secrets.token_hex(16)
         return True
 
 

@@ -120,7 +120,7 @@ class RefreshToken:
                 raise
 
         def fetch(refused: str) -> Token:
-            with store.turn(context.store, name, context.clock) as kept:
+            with store.turn(context.store, name, context.clock) as kept, store.unbroken():
                 found = kept.read(again)
                 if found and (known := _fresh(found, refused, context)):
                     return known

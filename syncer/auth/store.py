@@ -2,17 +2,21 @@
 
 A rotating refresh token is worth nothing once it has been used, and the next one is only in the answer. So
 the answer is on the disk (fsync of the file, rename, fsync of the directory) before anything in it is used,
-room for it is taken before it is asked for, and the lock is held from before the old token is read until the
-new one is saved. What remains is a crash after the server sent its answer and before it is saved.
+room for it is taken before it is asked for, the lock is held from before the old token is read until the new
+one is saved, and a process that is about to end waits for that. What remains is a crash after the server sent
+its answer and before it is saved.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_UNBROKEN = threading.RLock()
+_LONGEST = 300.0
 _ROOM = 65536
 _TURN = 90.0
 _NAP = 0.05
@@ -101,6 +107,19 @@ class Kept:
 
     def _fresh(self, flags: int = os.O_WRONLY | os.O_CREAT | os.O_TRUNC) -> Any:
         return os.fdopen(os.open(self._beside, flags | _OPEN, 0o600), "wb")
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """What is begun inside is ended before the process is: pages are fetched by threads that nobody waits for."""
+    _waits()
+    with _UNBROKEN:
+        yield
+
+
+@cache
+def _waits() -> None:
+    atexit.register(_UNBROKEN.acquire, timeout=_LONGEST)
 
 
 @contextmanager

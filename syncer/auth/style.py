@@ -127,7 +127,7 @@ class Plain:
 
     def __init__(self, auth: Any, environment: Environment) -> None:
         self._auth, self._environment = auth, environment
-        self._lock = threading.Lock()
+        self._lock, self._used = threading.Lock(), threading.local()
         self._seen: dict[str, None] = {}
         self._values = self._read()
 
@@ -136,21 +136,23 @@ class Plain:
 
     def sign(self, request: Signable) -> None:
         """As the style does it."""
-        self._auth.sign(request, self._values)
+        self._used.values = values = self._values
+        self._auth.sign(request, values)
 
     def secrets(self) -> Iterable[str]:
         """The secrets, and the forms they take in a header."""
         return tuple(self._seen)
 
     def renew(self, status: int, headers: Mapping[str, str]) -> bool:
-        """Whether a file, or a command, has another secret by now."""
+        """Whether there is another secret by now than the one shown: in its file, or printed by its command."""
         if status != 401:
             return False
         with self._lock:
-            for name in self._names():
-                forget(name, self._environment)
-            before, self._values = self._values, self._read()
-            return before != self._values
+            if self._used.values == self._values:
+                for name in self._names():
+                    forget(name, self._environment)
+                self._values = self._read()
+            return bool(self._used.values != self._values)
 
     def _names(self) -> list[str]:
         return list(dict.fromkeys((*self._auth.variables(), *self._auth.secrets())))
