@@ -272,7 +272,7 @@ _COMING = ".new"
 _PATIENT = getattr(os, "O_NONBLOCK", 0)  # nobody may be writing to what is no file
 _LARGEST_NUMBER = 1e300
 _PARTS = ("pulled", "run", "stored")
-_COUNTS: Row = {"pages": 0, "fetched": 0, "written": 0, "rejected": 0, "repeated": 0}
+_COUNTS: Row = {"pages": 0, "fetched": 0, "written": 0, "rejected": 0, "repeated": 0, "purged": 0}
 _KNOWN: Row = {
     **dict.fromkeys(("id", "source", "started", "sink", "command", "resume"), ""),
     **dict.fromkeys(("requests", "not_modified", "retries", "received", "seconds"), 0),

@@ -90,9 +90,9 @@ ROW: dict[str, Any] = {
         {
             "stream": "items",
             "status": "failed",
-            "pulled": {"pages": 2, "fetched": 8, "written": 7, "rejected": 1, "repeated": 0},
-            "run": {"pages": 2, "fetched": 8, "written": 7, "rejected": 1, "repeated": 0},
-            "stored": {"pages": 2, "fetched": 8, "written": 7, "rejected": 1, "repeated": 0},
+            "pulled": {"pages": 2, "fetched": 8, "written": 7, "rejected": 1, "repeated": 0, "purged": 0},
+            "run": {"pages": 2, "fetched": 8, "written": 7, "rejected": 1, "repeated": 0, "purged": 0},
+            "stored": {"pages": 2, "fetched": 8, "written": 7, "rejected": 1, "repeated": 0, "purged": 0},
             "bookmark": "2026-01-01",
             "error": {"type": "UnavailableError", "message": "it is away", "hint": "come back", "exit_code": 4},
         }
@@ -632,7 +632,7 @@ def test_a_disk_that_fills_up_while_a_run_is_on_leaves_what_was_known(project: P
     api.misbehave = misbehave
     project.write(connector(api.url))
     with small_disk(project.data, "256k"):
-        process = project.start("pull", "shop")
+        process = project.start("pull", "shop", "--concurrency", "1")
         until(lambda: len(api.seen) >= 3, process)
         done = ended(process)
         rows = project.run("runs", "--json").json()
