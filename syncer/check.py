@@ -75,7 +75,7 @@ def credentials(connector: Connector, environment: Environment) -> str:
 
 def _page(stream: Stream, client: Client, request: Any) -> dict[str, Any]:
     page = next(pages(stream, client, request))
-    verdict = Validator(stream, lambda values: ()).judge(page, 0, "")
+    verdict = Validator(stream, lambda values: (), client.safe).judge(page, 0, "")
     return {
         "exit_code": RejectBudgetError.exit_code if page.records and not verdict.records else 0,
         "fetched": len(page.records),

@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from . import answers, network, wire
 from .answers import When
-from .auth import Auth, Context, Environment, Signer, identity, is_set, opened, state, values
+from .auth import Auth, Context, Environment, Signer, identity, is_set, named, opened, state, values
 from .cache import Cache
 from .clock import Clock
 from .decode import DecodeError, decode, encode
@@ -82,7 +82,7 @@ class Client:
         self._bare = self.session or wire.session(self.limits, home=home)
         self._allowance, self._opening = Allowance(), threading.RLock()
         parameters = self.auth.query() if self.auth else ()
-        self._reach = Reach(self.base_url, self.hosts, parameters, self.secrets)
+        self._reach = Reach(self.base_url, self.hosts, parameters, self.secrets, named(self.environment))
         places = (self._reach.origin, *self._reach.hosts)
         self._proxies = {place: network.route(place, self.environment) for place in places}
         self._trusted = network.bundle(self.environment)
@@ -347,7 +347,7 @@ class Client:
 
     def _unreadable(self, broken: DecodeError, headers: Mapping[str, str], content: bytes) -> Exception:
         """The error for an answer without records: one that another attempt may mend if it was damaged on the way."""
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = self.safe(headers.get("content-type", "")).partition(";")[0].strip().lower()
         evidence, said = self._reach.evidence(content, _EVIDENCE), self._reach.safe(str(broken))
         if broken.damaged and ("json" in kind or not kind):
             return TransientError(said, evidence=evidence)

@@ -31,14 +31,20 @@ _ANYBODYS = {
 class Reach:
     """One API's origin, the other hosts of it, and its secrets.
 
-    `parameters` are the query parameters that carry a secret, `secrets` says which are in force.
+    `parameters` are the query parameters that carry a secret, `secrets` says which are in force; `others` are
+    those of the user that this API is not told, but a connector's own code may tell of.
     """
 
     def __init__(
-        self, base_url: str, hosts: Iterable[str], parameters: Iterable[str], secrets: Callable[[], Sequence[str]]
+        self,
+        base_url: str,
+        hosts: Iterable[str],
+        parameters: Iterable[str],
+        secrets: Callable[[], Sequence[str]],
+        others: Sequence[str] = (),
     ) -> None:
         self.origin, self.hosts = wire.origin(base_url), frozenset(map(wire.origin, hosts))
-        self._parameters, self._secrets = frozenset(parameters), secrets
+        self._parameters, self._secrets, self._others = frozenset(parameters), secrets, others
 
     def known(self, place: Origin) -> bool:
         """Whether this is the API, or a host that its connector names: without TLS only if the API is so, too."""
@@ -76,7 +82,7 @@ class Reach:
             "".join(clean.headers.values()).encode("latin-1")
         except ValueError:
             raise ProtocolError("the next page has a name that cannot be sent") from None
-        if mask(saved, self._telling()) != saved:
+        if self._tells(saved):
             raise ProtocolError(
                 "the name of the next page holds a secret",
                 hint="it would have to be saved, so syncer does not follow",
@@ -96,7 +102,7 @@ class Reach:
         if request.method != "GET" and status not in (307, 308):
             raise ProtocolError("the API redirects a POST in a way that would turn it into a GET")
         clean = self.clean(target)
-        if place != self.origin and self.safe(clean.url) != clean.url:
+        if place != self.origin and self._tells(clean.url.encode("utf-8", "surrogatepass")):
             raise ProtocolError("the API redirects to another host with a secret in the address")
         return clean
 
@@ -106,8 +112,9 @@ class Reach:
             del headers[name]
 
     def safe(self, text: str) -> str:
-        """The server's words, without secrets."""
-        return mask(text.encode("utf-8", "surrogatepass"), self._telling()).decode("utf-8", "replace")
+        """The words of a server or of a connector's own code, without secrets."""
+        hidden = [*self._telling(), *self._others]
+        return mask(text.encode("utf-8", "surrogatepass"), hidden).decode("utf-8", "replace")
 
     def evidence(self, content: bytes, size: int) -> bytes:
         """The beginning of an answer, without secrets: taken out before it is cut, or half of one would stay."""
@@ -124,8 +131,10 @@ class Reach:
             return True
         if unquote_plus(value) in self._secrets():
             return True
-        forms = [text.encode("utf-8", "surrogatepass") for text in (value, unquote_plus(value))]
-        return any(mask(form, self._telling()) != form for form in forms)
+        return any(self._tells(text.encode("utf-8", "surrogatepass")) for text in (value, unquote_plus(value)))
+
+    def _tells(self, content: bytes) -> bool:
+        return mask(content, self._telling()) != content
 
     def _telling(self) -> list[str]:
         """The secrets long enough to be recognised inside a longer text."""

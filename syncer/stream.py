@@ -171,7 +171,8 @@ def base_url(connector: Connector, settings: Mapping[str, str]) -> str:
     url = connector.base_url.format_map({k: v.strip() for k, v in settings.items()}).rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii() or not url.isprintable():
-        raise ConfigError(f"{url!r} is not an http or https URL", hint="example: https://api.example.org/v1")
+        shown = "the base URL" if "@" in url or "?" in url else repr(url)  # no password, no key
+        raise ConfigError(f"{shown} is not an http or https URL", hint="example: https://api.example.org/v1")
     if parts.username is not None or parts.query or parts.fragment or " " in url:
         raise ConfigError("a base URL must not hold a user name, a query or a fragment")
     return url

@@ -90,7 +90,10 @@ Refuses = Callable[[Mapping[str, JSON]], Iterable[Reason]]
 
 
 class Validator:
-    """Judges the pages of one stream for one sink. `safe` takes secrets out of what a model's own code says."""
+    """Judges the pages of one stream for one sink.
+
+    `safe` takes secrets out of what the model's own code says, and out of the names of fields.
+    """
 
     def __init__(self, stream: Stream, refuses: Refuses, safe: Callable[[str], str] = str) -> None:
         self._stream, self._refuses, self._safe = stream, refuses, safe
@@ -120,7 +123,10 @@ class Validator:
                 accepted.append(outcome)
             else:
                 rejected.append(self._reject(raw, outcome, page, index, run, stamp))
-        return Verdict(tuple(accepted), tuple(rejected), dict(unknown))
+        named: Counter[str] = Counter()
+        for name, count in unknown.items():
+            named[self._safe(name)] += count
+        return Verdict(tuple(accepted), tuple(rejected), dict(named))
 
     def _quickly(self, raw: bytes, unknown: Counter[str]) -> Record | None:
         """The record if there is nothing odd about it; None if that cannot be told quickly, or it is refused."""
@@ -193,6 +199,7 @@ class Validator:
 
     def _reject(self, raw: JSON, faults: Sequence[Reason], page: Page, index: int, run: int, stamp: str) -> Reject:
         body: dict[str, JSON]
+        faults = [Reason(self._safe(one.path), one.type, self._safe(one.message)) for one in faults]
         try:
             if isinstance(raw, Unparsable):
                 raise UnfitError("not_json", "", ())
@@ -204,7 +211,7 @@ class Validator:
         wire = raw.get(self._stream.replication_key) if isinstance(raw, dict) else None
         saved = {
             "v": 1,
-            "reasons": [{"path": r.path, "type": r.type, "message": self._safe(r.message)} for r in faults[:REASONS]],
+            "reasons": [{"path": r.path, "type": r.type, "message": r.message} for r in faults[:REASONS]],
             **({"more": len(faults) - REASONS} if len(faults) > REASONS else {}),
             **body,
             "page": page.number,

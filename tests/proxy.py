@@ -73,14 +73,20 @@ def proxy(*, user: str = "", says: Says | None = None, tls: ssl.SSLContext | Non
                 live.append(far)
                 if method == "CONNECT":
                     connection.sendall(b"HTTP/1.1 200 Connection established\r\nX-By: proxy\r\n\r\n")
-                else:
-                    path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-                    own = [line for line in lines[1:] if not line.lower().startswith(b"proxy-")]
-                    far.sendall(b"\r\n".join([f"{method} {path} HTTP/1.1".encode(), *own, b"", rest]))
-                back = threading.Thread(target=pump, args=(far, connection), daemon=True)
-                back.start()
-                pump(connection, far)
-                back.join(20)
+                    back = threading.Thread(target=pump, args=(far, connection), daemon=True)
+                    back.start()
+                    pump(connection, far)
+                    back.join(20)
+                    return
+                length = sum(
+                    int(line.partition(b":")[2]) for line in lines if line.lower().startswith(b"content-length:")
+                )
+                while len(rest) < length:
+                    rest += connection.recv(65536)
+                path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+                own = [line for line in lines[1:] if not line.lower().startswith((b"proxy-", b"connection:"))]
+                far.sendall(b"\r\n".join([f"{method} {path} HTTP/1.1".encode(), *own, b"Connection: close", b"", rest]))
+                pump(far, connection)
 
     def listen() -> None:
         while True:

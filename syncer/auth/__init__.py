@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .keys import ApiKey, ApiKeys, Basic, Bearer
-from .secrets import Environment, given, mask, secret, source, variable
+from .secrets import Environment, given, mask, named, secret, source, variable
 from .store import state
 from .style import Auth, Context, Send, Signable, Signer, Told, identity, is_set, need, opened, values
 
@@ -63,6 +63,7 @@ __all__ = [
     "identity",
     "is_set",
     "mask",
+    "named",
     "need",
     "opened",
     "secret",

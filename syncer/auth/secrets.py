@@ -27,6 +27,8 @@ from ..errors import ConfigError, CredentialsError
 
 Environment = Mapping[str, str]
 
+_WORDS = ("TOKEN", "KEY", "SECRET", "PASS", "AUTH", "CREDENTIAL", "COOKIE")
+_TELLING = 8
 _LARGEST = 65536
 _LONGEST = 30.0
 _OUTPUT: dict[str, str] = {}
@@ -79,6 +81,12 @@ def source(name: str, environment: Environment) -> str:
 def forget(name: str, environment: Environment) -> None:
     """Run the command of a variable again when it is next asked for: what it printed has been refused."""
     _OUTPUT.pop(environment.get(name + "_COMMAND", "").strip(), None)
+
+
+def named(environment: Environment) -> list[str]:
+    """The value of every variable that is named like a secret, whoever's it is; short ones are words."""
+    found = [value.strip() for name, value in environment.items() if any(word in name.upper() for word in _WORDS)]
+    return [value for value in found if len(value) >= _TELLING]
 
 
 def mask(content: bytes, secrets: Iterable[str]) -> bytes:

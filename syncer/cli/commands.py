@@ -175,7 +175,7 @@ def list_(
             try:
                 rows.append(overview.connector(load(name, place), environment))
             except ConfigError as error:
-                rows.append({"name": name, "error": str(error)})
+                rows.append({"name": name, "error": without_secrets(str(error))})
     print_json(rows) if as_json else say(overview.listing(rows))
 
 

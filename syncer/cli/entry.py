@@ -22,7 +22,8 @@ def main() -> NoReturn:
         app(prog_name="syncer", standalone_mode=True)
     except SyncerError as error:
         if "--json" in sys.argv:
-            print_json({"exit_code": error.exit_code, "error": error.message, "hint": error.hint})
+            said = {"error": without_secrets(error.message), "hint": without_secrets(error.hint)}
+            print_json({"exit_code": error.exit_code, **said})
         explain(error)
         _leave(error.exit_code)
     except BrokenPipeError:

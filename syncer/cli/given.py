@@ -155,18 +155,14 @@ def without_secrets(text: str) -> str:
 
 
 def hidden() -> list[str]:
-    """What must not be shown: every variable, of `.env` too, that is named like a secret, and the proxies'.
-
-    Short ones are words.
-    """
+    """What must not be shown: every variable, of `.env` too, that is named like a secret, and the proxies'."""
+    from ..auth import named
     from ..network import secrets
 
     known: Mapping[str, str] = os.environ
     with suppress(SyncerError):
         known = variables()
-    words = ("TOKEN", "KEY", "SECRET", "PASS", "CREDENTIAL", "COOKIE")
-    found = [value.strip() for name, value in known.items() if any(word in name.upper() for word in words)]
-    return [value for value in (*found, *secrets(known)) if len(value) >= 8]
+    return [*named(known), *(value for value in secrets(known) if len(value) >= 8)]
 
 
 def print_json(value: Any) -> None:
