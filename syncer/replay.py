@@ -101,8 +101,8 @@ def each(
     return rows
 
 
-def replay(stream: Stream, target: Sink, clock: Clock, done: Settled) -> None:
-    """Judge the rejects of one stream again, and unless `done.dry_run` move those that pass.
+def replay(stream: Stream, target: Sink, clock: Clock, done: Settled, safe: Callable[[str], str] = str) -> None:
+    """Judge the rejects of one stream again, and unless `done.dry_run` move those that pass. `safe` as of Validator.
 
     StateError if the stream's keys are others than those the output was made with, StoppedError after a signal;
     both before anything has happened. Otherwise as `Sink.open` and `Sink.amend`.
@@ -113,7 +113,7 @@ def replay(stream: Stream, target: Sink, clock: Clock, done: Settled) -> None:
         return
     _same_keys(before, stream)
     done.stored = before.stored
-    judge = _Judge(stream, target, before, clock, done)
+    judge = _Judge(stream, target, before, clock, done, safe)
     judge.look()
     if done.dry_run:
         for line in target.rejects(newest=True):
@@ -174,9 +174,17 @@ class _Moves:
 class _Judge:
     """Says what becomes of each reject. `look` comes first: it finds out which records are in the output already."""
 
-    def __init__(self, stream: Stream, target: Sink, before: Checkpoint, clock: Clock, done: Settled) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        target: Sink,
+        before: Checkpoint,
+        clock: Clock,
+        done: Settled,
+        safe: Callable[[str], str],
+    ) -> None:
         self._stream, self._target, self._before, self._clock, self._done = stream, target, before, clock, done
-        self._validator = Validator(stream, target.refuses)
+        self._validator = Validator(stream, target.refuses, safe)
         self._order = self._validator.order
         self._apart = bool(stream.key or stream.incremental)
         self._held: Held | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -149,9 +149,14 @@ def explain(error: SyncerError) -> None:
 
 def without_secrets(text: str) -> str:
     """The text without any of the hidden values."""
+    return masked(text, hidden())
+
+
+def masked(text: str, secrets: Sequence[str]) -> str:
+    """The text without these values."""
     from ..auth import mask
 
-    return mask(text.encode("utf-8", "surrogatepass"), hidden()).decode("utf-8", "surrogatepass")
+    return mask(text.encode("utf-8", "surrogatepass"), secrets).decode("utf-8", "surrogatepass")
 
 
 def hidden() -> list[str]:

@@ -68,12 +68,12 @@ def recorded(
     def notice(text: str) -> None:
         tell(Noticed(text))
 
-    name, source, secrets = identity(), run.connector.name, _secrets(run.connector, environment)
+    name, source, hide = identity(), run.connector.name, secrets(run.connector, environment)
     row = {"id": name, "source": source, "started": clock.stamp(), "sink": run.sink, "command": run.command}
     if run.traces:  # before the log, whose last line is that the pull is over
-        watching.append(Traces(name, source, secrets, clock, environment, notice))
-    ledger = Ledger(run.out / source, row, secrets, clock, notice)
-    log = Log(run.log, name, source, secrets, clock, notice) if run.log is not None else None
+        watching.append(Traces(name, source, hide, clock, environment, notice))
+    ledger = Ledger(run.out / source, row, hide, clock, notice)
+    log = Log(run.log, name, source, hide, clock, notice) if run.log is not None else None
     watching += [log, ledger] if log else [ledger]
     tell(Began(run.streams, str(run.out), run.sink))
     for watcher in watching if warning else ():
@@ -160,14 +160,12 @@ def past(out: Path, source: str) -> list[Row]:
     return []
 
 
-def _secrets(connector: Connector, environment: Mapping[str, str]) -> list[str]:
+def secrets(connector: Connector, environment: Mapping[str, str]) -> list[str]:
     """All that must not be written down: what the connector shows its API, and what is named like a secret."""
-    from .. import network, telemetry
+    from .. import telemetry
     from ..auth import secret
 
     found = hidden() + telemetry.secrets(environment)
-    with suppress(ValueError):  # no URL: the pull will say so
-        found += network.secrets(environment)
     for name in connector.auth.secrets() if connector.auth else ():
         with suppress(SyncerError):
             found.append(secret(name, environment, lines=True).strip())

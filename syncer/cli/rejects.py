@@ -25,10 +25,13 @@ from .given import (
     confirm,
     explain,
     looked_up,
+    masked,
     moment,
     print_json,
     stopping,
+    variables,
 )
+from .recorded import secrets
 
 if TYPE_CHECKING:
     from ..replay import Settled
@@ -142,12 +145,17 @@ def replay(
     from ..replay import each
     from ..replay import replay as run
 
-    _, chosen = looked_up(source, streams, folder)
+    found, chosen = looked_up(source, streams, folder)
+    hide = secrets(found, variables())
     clock = Clock(stop=stopping())
     nothing = overview.elsewhere(again("rejects replay", source, streams, folder), out, sink, source, chosen)
     targets = _targets(source, chosen, out, sink)
+
+    def work(stream: Stream, target: Sink, done: Settled) -> None:
+        run(stream, target, clock, done, lambda text: masked(text, hide))
+
     try:
-        rows = each(source, targets, lambda stream, target, done: run(stream, target, clock, done), dry_run=dry_run)
+        rows = each(source, targets, work, dry_run=dry_run)
     except StoppedError:
         _leave(clock)
     flags = overview.flags(out, sink, None)
