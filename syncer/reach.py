@@ -121,7 +121,7 @@ class Reach:
         secrets = self._secrets()
         begin = mask(content[: 2 * size], secrets)
         if len(content) > 2 * size:  # what was cut here may have been one
-            begin = begin[: len(begin) - _WIDEST * max(map(len, secrets), default=0)]
+            begin = begin[: max(0, len(begin) - _WIDEST * max(map(len, secrets), default=0))]
         return begin[:size]
 
     def _secretive(self, pair: str, *, own: bool) -> bool:

@@ -17,6 +17,7 @@ from syncer.errors import ConfigError, CredentialsError, ProtocolError
 from syncer.events import Requested
 from syncer.fetch import pages
 from syncer.page import Request
+from syncer.reach import Reach
 from tests.api import Api, Asked, Reply, connector, record
 from tests.command import Project
 from tests.scripted import Server, Talk, response, scripted
@@ -187,6 +188,21 @@ def test_an_address_on_a_declared_host_that_holds_our_key_is_not_followed(place:
         assert CANARY not in said
         assert CANARY.encode() not in whole(files)
         assert CANARY not in repr(asker.watcher.events)
+
+
+def test_a_fragment_is_not_kept_and_neither_is_what_was_set_beside_it_lost() -> None:
+    reach = Asker("http://api.shop.example", auth=AUTHS["parameter"], environment=ENVIRONMENT).client
+    came = Request("http://api.shop.example/items?a=1&api_key=x#part", params={"page": 2})
+    assert Request("http://api.shop.example/items?a=1", params={"page": 2}) == reach.clean(came)
+
+
+def test_evidence_that_is_full_of_secrets_ends_with_none_of_them_cut_in_half() -> None:
+    secret = "0123456789abcdef"
+    for size in range(600, 640):
+        kept = Reach("http://h.example", (), (), lambda: [secret]).evidence((secret * 200).encode(), size)
+        assert b"" == kept.replace(b"***", b"").replace(b"**", b"").replace(b"*", b"")
+        assert kept
+    assert b"short" == Reach("http://h.example", (), (), lambda: [secret]).evidence(b"short", 100)
 
 
 def test_an_address_that_the_api_redirects_to_is_told_to_nobody_with_its_query() -> None:

@@ -157,6 +157,16 @@ def test_a_head_that_can_be_read_in_two_ways_is_refused(line: bytes) -> None:
         asker.client.close()
 
 
+def test_a_body_in_chunks_that_also_has_a_length_is_refused_though_both_agree() -> None:
+    coded = chunked(BODY)
+    said = b"Content-Length: %d\r\nTransfer" % (len(coded) - coded.index(b"\r\n\r\n") - 4)
+    with scripted(coded.replace(b"Transfer", said), response(BODY)) as api:
+        asker = Asker(api.url)
+        assert 2 == len(asker.fetch()[1])
+        assert "in two ways" in asker.watcher.of(Retrying)[0].reason
+        asker.client.close()
+
+
 def test_trailers_are_passed_over_and_those_without_end_are_not_waited_for() -> None:
     start = chunked(BODY)[:-2]
     with scripted(start + b"X-Sum: 1\r\nX-More: 2\r\n\r\n") as api:
@@ -274,7 +284,7 @@ def test_a_server_that_does_not_read_what_it_is_sent_is_beaten_by_the_deadline(t
     answer = over_tls(SECURE, deaf) if transport == "TLS" else deaf
     with scripted(answer) as api:
         base = address(api.port, transport)
-        asker = Safe(base, tmp_path, attempts=1, limits=Limits(connect=5.0, read=0.5, whole=600.0))
+        asker = Safe(base, tmp_path, attempts=1, limits=Limits(connect=600.0, read=0.5, whole=600.0))
         big = Request(f"{base}/items", "POST", body={"of": "x" * 30_000_000})
         with pytest.raises(UnavailableError, match="in time"):
             asker.fetch(big)

@@ -307,6 +307,12 @@ def test_a_chunk_without_a_size_is_an_error(size: bytes) -> None:
         fetched(raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + size + b"\r\n[]\r\n0\r\n\r\n"))
 
 
+@pytest.mark.parametrize("end", [b"xx", b"\n\n", b"", b"\r\r"], ids=repr)
+def test_a_chunk_that_does_not_end_where_it_says_is_an_error(end: bytes) -> None:
+    with pytest.raises(BROKEN):
+        fetched(raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n[]" + end + b"0\r\n\r\n"))
+
+
 # --- codings ---
 
 
@@ -602,6 +608,8 @@ def test_an_origin_is_what_will_be_connected_to(url: str, expected: tuple[str, s
         "http://good.example@evil.example/",
         "http://good.example\\@evil.example/",
         "http://evil.example\\@good.example/",
+        "http://good.example\\.evil.example/",
+        "http://good.example\\:80/",
         "http://api.example.org:port/",
         "http://api.example.org:99999/",
         "http://[::1/",
