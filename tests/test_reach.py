@@ -194,6 +194,7 @@ def test_a_fragment_is_not_kept_and_neither_is_what_was_set_beside_it_lost() -> 
     reach = Asker("http://api.shop.example", auth=AUTHS["parameter"], environment=ENVIRONMENT).client
     came = Request("http://api.shop.example/items?a=1&api_key=x#part", params={"page": 2})
     assert Request("http://api.shop.example/items?a=1", params={"page": 2}) == reach.clean(came)
+    assert Request("http://api.shop.example/items") == reach.clean(Request("http://api.shop.example/items#part"))
 
 
 def test_evidence_that_is_full_of_secrets_ends_with_none_of_them_cut_in_half() -> None:
