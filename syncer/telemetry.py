@@ -204,8 +204,7 @@ class _Delivery:
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans."""
         result = self._inner.export(spans)
-        taken = result.name == "SUCCESS" and (self.answer or 0) < 300  # a redirection is a success to the SDK
-        self.delivered += len(spans) if taken else 0
+        self.delivered += len(spans) if result.name == "SUCCESS" else 0
         return result
 
     def shutdown(self) -> None:
