@@ -32,7 +32,7 @@ from .errors import (
     TransientError,
     UnavailableError,
 )
-from .events import Observer, Received, Requested, Told
+from .events import Asking, Observer, Received, Requested, Told
 from .events import Retrying as Again
 from .limits import limited, limits, wait
 from .moments import http_date
@@ -104,6 +104,7 @@ class Client:
         the secrets, ProtocolError when the answer cannot be trusted, StoppedError when a signal ends a
         wait; and for a request the API refuses, ConfigError if it opened the run, else StateError.
         """
+        self.observe(Asking(stream.name, request.below(self.base_url).digest()))
         tries = Tries(self._allowance, self.attempts, self.patience, self.outage)
         reason = [""]
 

@@ -28,8 +28,19 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """A page is about to be asked for; `request` is a fingerprint of what is asked.
+
+    Pages may be asked for ahead: what is told in the same thread from here on, until it asks again, is about this one.
+    """
+
+    stream: str
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
-    """A page is durable. The counts are of the whole run."""
+    """A page is durable, the one that was asked for by this `request`. The counts are of the whole run."""
 
     stream: str
     pages: int
@@ -38,6 +49,7 @@ class Committed:
     rejected: int
     repeated: int
     total: int | None
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,18 @@ class Finished:
 
 
 Event = (
-    Began | Started | Committed | Waiting | Waited | Retrying | Requested | Received | Told | Noticed | Ended | Finished
+    Began
+    | Started
+    | Asking
+    | Committed
+    | Waiting
+    | Waited
+    | Retrying
+    | Requested
+    | Received
+    | Told
+    | Noticed
+    | Ended
+    | Finished
 )
 Observer = Callable[[Event], None]

@@ -260,7 +260,11 @@ def _shaped(row: Row) -> Row | None:
             **{name: value for name, value in stream.items() if name not in _PARTS},
             **_of_kind(stream, {"stream": "", "status": ""}),
             "error": _error(stream),
-            **{part: _of_kind(stream[part], _COUNTS) for part in _PARTS if isinstance(stream.get(part), dict)},
+            **{
+                part: {**told, **_of_kind(told, _COUNTS)}
+                for part in _PARTS
+                if isinstance(told := stream.get(part), dict)
+            },
         }
         for stream in found["streams"]
         if isinstance(stream, dict)

@@ -15,6 +15,7 @@ import errno
 import os
 import select
 import stat
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -25,7 +26,7 @@ from .auth import mask
 from .clock import Clock
 from .decode import encode
 from .errors import ConfigError
-from .events import Ended, Event, Finished, Noticed, Retrying
+from .events import Asking, Committed, Ended, Event, Finished, Noticed, Retrying, Started
 from .terminal import harmless, writable
 
 STDERR = "-"
@@ -52,6 +53,7 @@ class Log:
         self._target, self._run, self._source, self._secrets = target, run, source, secrets
         self._clock, self._notice = clock, notice
         self._stream: str | None = None
+        self._own = threading.local()
         self._descriptor, self._torn, self._told = -1, False, False
         try:
             self._open()
@@ -65,15 +67,26 @@ class Log:
 
     def __call__(self, event: Event) -> None:
         """Write an event."""
-        self._stream = getattr(event, "stream", self._stream)
+        stream = self._at_hand(event)
         try:
-            text = line(event, self._clock.stamp(), self._run, self._source, self._stream, self._secrets)
+            text = line(event, self._clock.stamp(), self._run, self._source, stream, self._secrets)
             self._current()
             self._write(b"\n" + text if self._torn else text)
         except (OSError, TypeError, ValueError) as error:
             self._lost(error)
-        if isinstance(event, Ended):
-            self._stream = None
+
+    def _at_hand(self, event: Event) -> str | None:
+        """The stream that an event is about: its own, else that of the page which its thread has asked for last."""
+        match event:
+            case Asking(stream):
+                self._own.stream = stream
+            case Started(stream) | Committed(stream):
+                self._stream = stream
+            case Ended(stream):
+                self._stream = self._own.stream = None
+            case _:
+                return getattr(self._own, "stream", None) or self._stream
+        return stream
 
     def close(self) -> None:
         """Close the file."""

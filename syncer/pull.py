@@ -96,12 +96,13 @@ def pull(
     report = Report(connector.name, options.sink, clock.stamp(), options.flags, options.given)
     began = clock.monotonic()
 
-    turn = threading.Lock()
+    turn, over = threading.Lock(), threading.Event()
 
     def watch(event: Event) -> None:
         with turn:
-            report.watch(event)
-            observe(event)
+            if not over.is_set():  # a request that nobody wants any more may outlive the pull
+                report.watch(event)
+                observe(event)
 
     with connector.server() if connector.server else nullcontext(base_url(connector, settings)) as url:
         known = None if connector.server else origin(url)
@@ -129,6 +130,8 @@ def pull(
                     break
         finally:
             client.close()
+            with turn:
+                over.set()
     report.unbegun = [stream.name for stream in streams[len(report.streams) :]]
     report.seconds = clock.monotonic() - began
     if len(report.streams) < len(streams) or any(done.status == "stopped" for done in report.streams):
@@ -242,7 +245,8 @@ def _pull(
         if slipped := _slipped(stream, page, before.total, after.total):
             notice(slipped)
         now = after.counts
-        observe(Committed(stream.name, now.pages, now.fetched, now.written, now.rejected, now.repeated, after.total))
+        counts = (now.pages, now.fetched, now.written, now.rejected, now.repeated)
+        observe(Committed(stream.name, *counts, after.total, page.request.digest()))
 
     coming, beside = _coming(stream, client, checkpoint, options), Beside()
     try:

@@ -5,10 +5,11 @@
         ├── page      GET https://api.example.org/orders?page=1   200   (event: wait)
         └── page      GET https://api.example.org/orders?page=2   200   (events: retry, wait)
 
-It is sent over OTLP/HTTP, and only if the user says so, to where the standard OTEL_* variables lead. OpenTelemetry
-is an extra and imported here only. A pull neither waits for its collector nor ends because of it: spans go out in
-a thread of their own, at the end there are PATIENCE seconds for the last of them, and spans that do not arrive
-are lost, which is said.
+The span of a page lasts from when it is asked for until it is saved, so those of pages that are asked for ahead
+overlap. It is sent over OTLP/HTTP, and only if the user says so, to where the standard OTEL_* variables lead.
+OpenTelemetry is an extra and imported here only. A pull neither waits for its collector nor ends because of it:
+spans go out in a thread of their own, at the end there are PATIENCE seconds for the last of them, and spans that
+do not arrive are lost, which is said.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,7 +26,7 @@ from urllib.parse import urlsplit
 from . import __version__, network, wire
 from .clock import Clock
 from .errors import ConfigError
-from .events import Began, Committed, Ended, Event, Finished, Noticed, Requested, Retrying, Started, Waited
+from .events import Asking, Began, Committed, Ended, Event, Finished, Noticed, Requested, Retrying, Started, Waited
 from .log import redacted
 from .terminal import counted, one_line, writable
 
@@ -62,8 +64,9 @@ class Traces:
         self._parent = _parent(environment)
         self._pull: Span | None = None
         self._stream: Span | None = None
-        self._page: Span | None = None
-        self._since = self._spans = self._retries = self._status = 0
+        self._pages: dict[str, _Page] = {}
+        self._own = threading.local()
+        self._since = self._spans = 0
         self._why = ""
 
     def __call__(self, event: Event) -> None:
@@ -76,23 +79,19 @@ class Traces:
             case Started(stream, resumed, _, _, since):
                 asked = {} if since is None else {"syncer.since": self._said(str(since))}
                 self._streaming(stream).set_attributes({"syncer.resumed": resumed, **asked})
-                self._since = self._now()
+            case Asking(_, request):
+                self._asking(request)
             case Requested(method, url, status):
                 self._answered(method, url, status)
             case Retrying(reason, attempt):
-                self._retries += 1
                 self._happened("retry", {"syncer.reason": reason, "syncer.attempt": attempt})
             case Waited(seconds, reason):
                 self._happened("wait", {"syncer.reason": reason, "syncer.seconds": float(seconds)})
             case Noticed(text):
-                self._happened("note", {"syncer.text": text}, page=False)
-            case Committed(stream, pages, fetched, written, rejected, repeated):
-                names = ("fetched", "written", "rejected", "repeated")
-                counts = zip(names, (fetched, written, rejected, repeated), strict=True)
-                page = {f"syncer.{name}": count for name, count in counts}
-                self._paging().set_attributes({"syncer.page": pages, **page})
-                self._streaming(stream).set_attributes({"syncer.pages": pages, **page})
-                self._turned("", "")
+                self._noted(self._stream or self._pull, "note", {"syncer.text": text})
+            case Committed(stream, pages, fetched, written, rejected, repeated, _, request):
+                counts = {"fetched": fetched, "written": written, "rejected": rejected, "repeated": repeated}
+                self._saved(stream, pages, {f"syncer.{name}": count for name, count in counts.items()}, request)
             case Ended(stream, status, error, _, code):
                 self._over(stream, status, error, code)
             case Finished(code, _, error):
@@ -100,19 +99,47 @@ class Traces:
             case _:
                 pass
 
-    def _answered(self, method: str, url: str, status: int) -> None:
-        """The request of a page that was last answered is the one that its span is about."""
-        self._status, parts, page = status, urlsplit(url), self._paging()
-        page.set_attribute("http.request.method", method)
-        page.set_attribute("url.full", self._said(url))
-        page.set_attribute("server.address", self._said(parts.hostname or ""))
-        page.set_attribute("server.port", parts.port or (443 if parts.scheme == "https" else 80))
-        page.set_attribute("http.response.status_code", status)
-        if self._retries:
-            page.set_attribute("http.request.resend_count", self._retries)
+    def _asking(self, request: str) -> None:
+        if before := self._pages.pop(request, None):
+            self._close(before.span, before.seen)
+        self._pages[request] = self._own.page = _Page(self._begun("page", self._stream or self._pull, {}), self._now())
 
-    def _happened(self, name: str, attributes: Mapping[str, Any], *, page: bool = True) -> None:
-        span = (self._paging() if self._stream and page else self._stream) or self._pull
+    def _saved(self, stream: str, pages: int, counts: Mapping[str, int], request: str) -> None:
+        self._streaming(stream).set_attributes({"syncer.pages": pages, **counts})
+        if page := self._pages.pop(request, None):
+            page.span.set_attributes({"syncer.page": pages, **counts})
+            self._close(page.span)
+
+    def _answered(self, method: str, url: str, status: int) -> None:
+        """The request that was last answered is the one that the span of its page is about."""
+        if page := self._at_hand():
+            parts, page.status = urlsplit(url), status
+            page.span.set_attribute("http.request.method", method)
+            page.span.set_attribute("url.full", self._said(url))
+            page.span.set_attribute("server.address", self._said(parts.hostname or ""))
+            page.span.set_attribute("server.port", parts.port or (443 if parts.scheme == "https" else 80))
+            page.span.set_attribute("http.response.status_code", status)
+            if page.retries:
+                page.span.set_attribute("http.request.resend_count", page.retries)
+
+    def _at_hand(self) -> _Page | None:
+        """The page that this thread has asked for last, if it is still of interest."""
+        page: _Page | None = getattr(self._own, "page", None)
+        if page is None or not page.span.is_recording():
+            return None
+        page.seen = self._now()
+        return page
+
+    def _happened(self, name: str, attributes: Mapping[str, Any]) -> None:
+        """Something held up the page at hand; or, before any was asked for, the pull."""
+        page = self._at_hand()
+        if page:
+            page.retries += name == "retry"
+            self._noted(page.span, name, attributes)
+        elif getattr(self._own, "page", None) is None:
+            self._noted(self._stream or self._pull, name, attributes)
+
+    def _noted(self, span: Span | None, name: str, attributes: Mapping[str, Any]) -> None:
         if span:
             told = {key: self._said(value) if isinstance(value, str) else value for key, value in attributes.items()}
             span.add_event(name, told, self._now())
@@ -120,22 +147,17 @@ class Traces:
     def _over(self, stream: str, status: str, error: str, code: int) -> None:
         span = self._streaming(stream)
         span.set_attribute("syncer.status", status)
-        kind = str(self._status) if self._status >= 400 else f"exit {code}"
-        if self._page:
-            self._turned(error, kind)
+        left, self._pages, self._own.page = list(self._pages.values()), {}, None
+        blamed = next((page for page in left if page.status >= 400), next(iter(left), None)) if error else None
+        for page in left:
+            if page is blamed:
+                self._failed(page.span, error, str(page.status) if page.status >= 400 else f"exit {code}")
+            self._close(page.span, self._now() if page is blamed else page.seen)
         if error:
             self._why = self._why or error
             self._failed(span, error, f"exit {code}")
         self._close(span)
-        self._stream = None
-
-    def _turned(self, error: str, kind: str) -> None:
-        """A page is over; what comes next belongs to the next one."""
-        page = self._paging()
-        if error:
-            self._failed(page, error, kind)
-        self._close(page)
-        self._page, self._retries, self._status = None, 0, 0
+        self._stream, self._since = None, self._now()
 
     def _finished(self, code: int, error: str) -> None:
         if self._pull:
@@ -157,12 +179,6 @@ class Traces:
             self._stream = self._begun(f"stream {stream}", self._pull, {"syncer.stream": stream}, self._since)
         return self._stream
 
-    def _paging(self) -> Span:
-        """The span of the page at hand, which began when the last one ended."""
-        if not self._page:
-            self._page = self._begun("page", self._stream or self._pull, {}, self._since)
-        return self._page
-
     def _begun(self, name: str, parent: Span | None, attributes: Mapping[str, Any], since: int = 0) -> Span:
         from opentelemetry.trace import SpanKind, set_span_in_context
 
@@ -180,10 +196,9 @@ class Traces:
         span.set_status(Status(StatusCode.ERROR, self._said(error)))
         span.set_attribute("error.type", kind)
 
-    def _close(self, span: Span) -> None:
+    def _close(self, span: Span, moment: int | None = None) -> None:
         self._spans += int(span.is_recording() and span.get_span_context().trace_flags.sampled)
-        self._since = self._now()
-        span.end(self._since)
+        span.end(moment or self._now())
 
     def _now(self) -> int:
         return (self._clock.now() - _EPOCH) // timedelta(microseconds=1) * 1000
@@ -191,6 +206,16 @@ class Traces:
     def _said(self, text: str) -> str:
         """Text of a server, or of the user, as it may leave this machine."""
         return one_line(str(redacted(writable(text), self._secrets)))
+
+
+@dataclass
+class _Page:
+    """A page that was asked for and is not saved yet; `seen` is when it was last heard of."""
+
+    span: Span
+    seen: int
+    status: int = 0
+    retries: int = 0
 
 
 class _Delivery:

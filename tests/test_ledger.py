@@ -245,7 +245,7 @@ def test_a_run_that_a_signal_stopped_is_recorded_as_stopped(project: Project, ap
 def test_a_run_is_running_until_it_is_killed(project: Project, api: Api) -> None:
     api.misbehave = lambda asked: Reply(delay=LONG) if asked.number == 3 else None
     project.write(connector(api.url))
-    process = project.start("pull", "shop", "--out", "else where")
+    process = project.start("pull", "shop", "--out", "else where", "--concurrency", "1")
     until(lambda: len(api.seen) == 3, process)
     (row,) = project.run("runs", "--out", "else where", "--json").json()
     assert ("running", None, None) == (row["status"], row["ended"], row["exit_code"])

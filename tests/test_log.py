@@ -20,18 +20,22 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 import pytest
 
-from syncer import events
+from syncer import Connector, PageNumber, Stream, events
+from syncer.clock import Clock, Worker
 from syncer.errors import ConfigError
 from syncer.events import Began, Committed, Ended, Event, Finished, Noticed, Requested, Told, Waiting
 from syncer.log import Log, line
+from syncer.pull import Options, pull
 from tests.api import Api, Asked, Reply, connector, record
 from tests.command import PATIENCE, Done, Project, ended, lines, until
-from tests.scripted import Time
+from tests.scripted import Time, Watcher
 from tests.test_secrets import AUTH, ENVIRONMENT, NEEDLES, STREAMS, TOKEN, carried, parrot
 from tests.test_terminal import HARMFUL, HOSTILE
+from tests.world import Item
 
 RECORDS = [record(number) for number in range(1, 21)]
 EVERYTHING = lines(RECORDS)
@@ -112,9 +116,11 @@ def test_the_log_tells_what_the_report_says(project: Project, api: Api) -> None:
     assert report["retries"] == len(of["retrying"]) == 1
     assert report["received"] == sum(row["size"] for row in of["received"])
     assert report["waited"] == {row["reason"]: pytest.approx(row["seconds"], abs=0.001) for row in of["waited"]}
-    assert report["streams"][0]["pulled"] == {
-        name: of["committed"][-1].get(name, 0) for name in report["streams"][0]["pulled"]
-    }
+    pulled, last = report["streams"][0]["pulled"], of["committed"][-1]
+    assert (20, {name: pulled[name] for name in pulled.keys() & last.keys()}) == (
+        last["written"],
+        {name: last[name] for name in pulled.keys() & last.keys()},
+    )
     assert [("complete", 0)] == [(row["status"], row["exit_code"]) for row in of["ended"]]
     assert [0] == [row["exit_code"] for row in of["finished"]]
 
@@ -464,7 +470,7 @@ def test_a_log_that_is_rotated_goes_on_in_the_new_file(project: Project, api: Ap
 
     api.misbehave = rotate
     project.write(connector(api.url))
-    done = project.run("pull", "shop", "--log", "log.jsonl")
+    done = project.run("pull", "shop", "--log", "log.jsonl", "--concurrency", "1")
     complete(done, project)
     before, after = logged(old), logged(log)
     assert [1, 2, 3, 4, 5] == [row["pages"] for row in [*before, *after] if row["event"] == "committed"]
@@ -603,6 +609,68 @@ def test_a_line_is_written_by_one_call(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_name_of_a_log_that_is_too_long_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="File name too long"):
         opened(tmp_path / ("x" * 300))
+
+
+def test_a_page_that_is_asked_for_ahead_is_about_its_own_stream(project: Project) -> None:
+    """Also what comes of it when that stream is over, and nothing after the end of the pull."""
+    gate, asked_for = threading.Event(), threading.Event()
+
+    def misbehave(asked: Asked) -> Reply | None:
+        if asked.path == "/items" and asked.query.get("page") == "2":
+            asked_for.wait(PATIENCE)
+            return Reply(404)
+        if asked.path == "/items" and asked.query.get("page") in ("3", "4"):
+            asked_for.set()
+            gate.wait(PATIENCE)
+        if asked.path == "/others" and asked.query.get("page") == "2":
+            gate.set()
+        return None
+
+    with Api(40, misbehave=misbehave, style="page") as api:
+        project.write(connector(api.url, style="page", streams=("items", "others")))
+        done = project.run("pull", "shop", "--log", "log.jsonl")
+    rows = logged(project.path / "log.jsonl")
+    assert (8, "finished", 1) == (done.code, rows[-1]["event"], kinds(rows).count("finished"))
+    told = [(row["stream"], urlsplit(row["url"]).path) for row in rows if row["event"] == "requested"]
+    assert {("items", "/items"), ("others", "/others")} == set(told)
+    ends = [place for place, row in enumerate(rows) if row["event"] == "ended"]
+    assert [row for row in rows[ends[0] :] if row["event"] == "requested" and row["stream"] == "items"]
+
+
+def test_nothing_is_told_once_a_pull_is_over(tmp_path: Path) -> None:
+    """A request that nobody wants any more may be answered later than that."""
+    gate, ahead = threading.Event(), threading.Event()
+
+    def misbehave(asked: Asked) -> Reply | None:
+        if asked.query.get("page") == "3":
+            ahead.set()
+            gate.wait(PATIENCE)
+        if asked.query.get("page") == "2":
+            ahead.wait(PATIENCE)
+            return Reply(404)
+        return None
+
+    with Api(40, misbehave=misbehave, style="page") as api:
+        pagination = PageNumber(pages="pages")
+        stream = Stream(name="items", path="/items", records="items", model=Item, pagination=pagination)
+        shop = Connector(name="shop", base_url=api.url, streams=(stream,))
+        watcher = Watcher()
+        report = pull(shop, [stream], Options(tmp_path), {}, Clock(), watcher)
+        told, requests = list(watcher.events), report.requests
+        working = [thread for thread in threading.enumerate() if isinstance(thread, Worker)]
+        gate.set()
+        for thread in working:
+            thread.join(PATIENCE)
+    assert ([8], True) == ([stream.error.exit_code for stream in report.streams if stream.error], len(working) > 0)
+    assert (told, requests) == (watcher.events, report.requests)
+
+
+def test_a_page_that_was_committed_is_one_that_was_asked_for(project: Project, api: Api) -> None:
+    project.write(connector(api.url))
+    project.run("pull", "shop", "--log", "log.jsonl")
+    rows = logged(project.path / "log.jsonl")
+    of = {kind: [row["request"] for row in rows if row["event"] == kind] for kind in ("asking", "committed")}
+    assert (of["committed"], 5, {24}) == (of["asking"], len(set(of["asking"])), set(map(len, of["asking"])))
 
 
 def test_the_stream_of_a_line_is_the_one_at_hand(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 import syncer
-from syncer.events import Began, Committed, Ended, Finished, Noticed, Requested, Retrying, Started, Waited
+from syncer.events import Asking, Began, Committed, Ended, Finished, Noticed, Requested, Retrying, Started, Waited
 from syncer.telemetry import Traces
 from tests.api import Api, Asked, Reply, connector, record
 from tests.command import PATIENCE, Project, ended, lines, until
@@ -33,6 +33,7 @@ EVERYTHING = lines(RECORDS)
 REFERENCE = (Path(__file__).parents[1] / "docs" / "reference.md").read_text()
 INTERNAL, CLIENT = 1, 3
 OK, ERROR = 0, 2
+COUNTS = ("pages", "fetched", "written", "rejected", "repeated")
 
 
 class Collector:
@@ -159,7 +160,7 @@ def test_a_pull_is_one_trace_of_its_streams_and_their_pages(project: Project, ap
         "syncer.streams": ["items", "others"],
         "process.exit.code": 0,
     } == told(root)
-    counts = {f"syncer.{name}": count for name, count in report["streams"][0]["run"].items() if name != "purged"}
+    counts = {f"syncer.{name}": report["streams"][0]["run"][name] for name in COUNTS}
     known = {"syncer.stream": "items", "syncer.resumed": False, "syncer.status": "complete"}
     assert {**known, **counts} == told(streams[0])
     host = urlsplit(api.url)
@@ -187,17 +188,73 @@ def test_a_pull_is_one_trace_of_its_streams_and_their_pages(project: Project, ap
     assert ("retry", {"syncer.reason": away, "syncer.attempt": 2}) == happened(pages[0][2])[0]
 
 
-def test_spans_lie_within_one_another_and_pages_follow_without_a_gap(
-    project: Project, api: Api, collector: Collector
+@pytest.mark.parametrize("style", ["token", "page"])
+def test_spans_lie_within_one_another_and_one_lasts_until_its_page_is_saved(
+    project: Project, api: Api, collector: Collector, style: str
 ) -> None:
-    project.write(connector(api.url))
+    api.style = style
+    project.write(connector(api.url, style=style))
     project.run("pull", "shop", "--otel", env=to(collector))
     (root,), (stream,), pages = (collector.named(name) for name in ("pull shop", "stream items", "page"))
-    assert root.start_time_unix_nano <= stream.start_time_unix_nano <= pages[0].start_time_unix_nano
-    assert pages[-1].end_time_unix_nano <= stream.end_time_unix_nano <= root.end_time_unix_nano
-    ends = [page.end_time_unix_nano for page in pages]
-    assert ends[:-1] == [page.start_time_unix_nano for page in pages[1:]]
-    assert all(page.start_time_unix_nano < page.end_time_unix_nano for page in pages)
+    for outer, inner in [(root, stream), *((stream, page) for page in pages)]:
+        assert outer.start_time_unix_nano <= inner.start_time_unix_nano < inner.end_time_unix_nano
+        assert inner.end_time_unix_nano <= outer.end_time_unix_nano
+    saved = sorted(pages, key=lambda page: page.end_time_unix_nano)
+    assert [1, 2, 3, 4, 5] == [told(page)["syncer.page"] for page in saved]
+
+
+def test_a_span_is_about_its_own_page_however_many_are_asked_for_at_once(
+    project: Project, collector: Collector
+) -> None:
+    """Every third page is limited first, every fourth is slow; the API takes what it gets at once."""
+    limited: set[str] = set()
+
+    def misbehave(asked: Asked) -> Reply | None:
+        page = asked.query.get("page", "1")
+        if int(page) % 3 == 0 and page not in limited:
+            limited.add(page)
+            return Reply(500)
+        return Reply(delay=0.1) if int(page) % 4 == 0 else None
+
+    with Api(100, misbehave=misbehave, style="page") as api:
+        project.write(connector(api.url, style="page"))
+        done = project.run("pull", "shop", "--otel", "--json", env=to(collector))
+        asked_for = {asked.query.get("page") for asked in api.seen}
+    pages = collector.named("page")
+    assert (0, 25, 25) == (done.code, len(asked_for), len(pages))
+    for page in pages:
+        number = told(page)["syncer.page"]
+        query = "" if number == 1 else f"?page={number}"
+        assert (f"{api.url}/items{query}", 4 * number) == (told(page)["url.full"], told(page)["syncer.fetched"])
+        retries = [attributes["syncer.reason"] for name, attributes in happened(page) if name == "retry"]
+        assert (["server answered 500 Internal Server Error"] if number % 3 == 0 else []) == retries
+        assert (1 if retries else None) == told(page).get("http.request.resend_count")
+
+
+def test_pages_that_were_asked_for_in_vain_are_spans_that_were_not_saved(
+    project: Project, collector: Collector
+) -> None:
+    ahead = threading.Event()
+
+    def misbehave(asked: Asked) -> Reply | None:
+        page = int(asked.query.get("page", "1"))
+        if page == 3:
+            ahead.wait(PATIENCE)
+            return Reply(404)
+        if page > 3:
+            ahead.set()
+        return None
+
+    with Api(100, misbehave=misbehave, style="page") as api:
+        project.write(connector(api.url, style="page"))
+        done = project.run("pull", "shop", "--otel", env=to(collector))
+    pages = collector.named("page")
+    saved = [told(page)["syncer.page"] for page in pages if "syncer.page" in told(page)]
+    failed = [told(page) for page in pages if page.status.code == ERROR]
+    assert (8, [1, 2], 1) == (done.code, sorted(saved), len(failed))
+    assert ("404", f"{api.url}/items?page=3") == (failed[0]["error.type"], failed[0]["url.full"])
+    assert len(pages) > 3
+    assert "did not reach" not in done.stderr
 
 
 def test_the_last_answer_of_a_failed_page_is_its_error(project: Project, api: Api, collector: Collector) -> None:
@@ -243,7 +300,10 @@ def test_a_pull_that_a_signal_stops_is_a_whole_trace(project: Project, api: Api,
     gate.set()
     assert 143 == ended(process).code
     (root,), (stream,), pages = (collector.named(name) for name in ("pull shop", "stream items", "page"))
-    assert (143, "stopped", 3) == (told(root)["process.exit.code"], told(stream)["syncer.status"], len(pages))
+    assert (143, "stopped") == (told(root)["process.exit.code"], told(stream)["syncer.status"])
+    saved = [told(page)["syncer.page"] for page in pages if "syncer.page" in told(page)]
+    assert list(range(1, told(stream)["syncer.pages"] + 1)) == saved
+    assert {OK} == {page.status.code for page in pages}
     assert (ERROR, "stopped by a signal", OK) == (root.status.code, root.status.message, stream.status.code)
 
 
@@ -621,18 +681,23 @@ def test_events_in_any_order_make_whole_spans(collector: Collector, monkeypatch:
         Waited(2.5, "limit"),
         Ended("items", "failed", "it is locked", "", 7),
         Started("others", False, 0, 0),
+        Committed("others", 1, 1, 1, 0, 0, None, "never asked for"),
+        Asking("others", "5d1f"),
+        Asking("others", "5d1f"),
         Retrying("it broke", 2),
         Requested("POST", "https://h/x?a=1", 200, 0.1),
-        Committed("others", 1, 1, 1, 0, 0, None),
+        Committed("others", 2, 2, 2, 0, 0, None, "5d1f"),
+        Retrying("too late", 2),
         Ended("others", "complete"),
         Finished(7, 1.0),
     ):
         time.seconds += 1
         traces(event)
     assert [] == said
-    (root,), (items,), (others,), (page,) = (
+    (root,), (items,), (others,), (again, page) = (
         collector.named(name) for name in ("pull shop", "stream items", "stream others", "page")
     )
+    assert ({}, 1, 2) == (told(again), len(page.events), told(page)["syncer.page"])
     assert [("wait", {"syncer.reason": "limit", "syncer.seconds": 2.5})] == happened(root)
     assert (others.span_id, root.span_id, root.span_id) == (
         page.parent_span_id,
@@ -647,7 +712,7 @@ def test_events_in_any_order_make_whole_spans(collector: Collector, monkeypatch:
     assert (1, 443, "POST") == tuple(
         told(page)[name] for name in ("http.request.resend_count", "server.port", "http.request.method")
     )
-    assert 8 * 10**9 == root.end_time_unix_nano - root.start_time_unix_nano
+    assert 12 * 10**9 == root.end_time_unix_nano - root.start_time_unix_nano
 
 
 def test_a_scripted_collector_hears_one_post(project: Project, api: Api) -> None:

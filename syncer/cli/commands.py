@@ -107,7 +107,7 @@ def pull(
         max_rejects=max_rejects,
         patience=seconds(patience or "15m"),
         outage=seconds(patience or "0s"),
-        concurrency=1 if traces else concurrency,  # a span tells of one page after another
+        concurrency=concurrency,
     )
     if restart and not yes:
         names = ", ".join(stream.name for stream in chosen)
