@@ -123,21 +123,17 @@ class Traces:
                 page.span.set_attribute("http.request.resend_count", page.retries)
 
     def _at_hand(self) -> _Page | None:
-        """The page that this thread has asked for last, if it is still of interest."""
+        """The page that this thread has asked for last; its span takes nothing more once it is saved."""
         page: _Page | None = getattr(self._own, "page", None)
-        if page is None or not page.span.is_recording():
-            return None
-        page.seen = self._now()
+        if page:
+            page.seen = self._now()
         return page
 
     def _happened(self, name: str, attributes: Mapping[str, Any]) -> None:
         """Something held up the page at hand; or, before any was asked for, the pull."""
-        page = self._at_hand()
-        if page:
+        if page := self._at_hand():
             page.retries += name == "retry"
-            self._noted(page.span, name, attributes)
-        elif getattr(self._own, "page", None) is None:
-            self._noted(self._stream or self._pull, name, attributes)
+        self._noted(page.span if page else self._stream or self._pull, name, attributes)
 
     def _noted(self, span: Span | None, name: str, attributes: Mapping[str, Any]) -> None:
         if span:

@@ -680,6 +680,7 @@ def test_the_stream_of_a_line_is_the_one_at_hand(tmp_path: Path) -> None:
     for event in (
         asked,
         events.Started("items", False, 0, 0),
+        events.Asking("items", "5d1f"),
         asked,
         Told("limit", 4),
         Ended("items", "complete"),
@@ -688,5 +689,7 @@ def test_the_stream_of_a_line_is_the_one_at_hand(tmp_path: Path) -> None:
         log(event)
     log(until_then)
     log.close()
-    assert [None, "items", "items", "items", "items", None, None] == [row["stream"] for row in logged(tmp_path / "log")]
+    assert [None, "items", "items", "items", "items", "items", None, None] == [
+        row["stream"] for row in logged(tmp_path / "log")
+    ]
     assert "2026-01-01T00:00:00.000Z" == logged(tmp_path / "log")[-1]["until"]

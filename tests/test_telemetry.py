@@ -715,6 +715,28 @@ def test_events_in_any_order_make_whole_spans(collector: Collector, monkeypatch:
     assert 12 * 10**9 == root.end_time_unix_nano - root.start_time_unix_nano
 
 
+def test_of_several_pages_the_one_with_a_bad_answer_is_blamed_else_the_first(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others end when they were last heard of."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    time = Time()
+    traces = Traces("4f2a9c1e", "shop", (), time.clock, os.environ, print)
+    traces(Began(("items", "others"), "data", "jsonl"))
+    for stream, status in (("items", 404), ("others", 200)):
+        asked = [(Asking(stream, f"{number}"), Requested("GET", f"http://h/{number}", 200, 0.1)) for number in (1, 2)]
+        bad = Requested("GET", "http://h/2", status, 0.1)
+        for event in (Started(stream, False, 0, 0), *asked[0], *asked[1], bad, Ended(stream, "failed", "why", "", 9)):
+            time.seconds += 1
+            traces(event)
+    traces(Finished(9, 1.0))
+    pages = collector.named("page")
+    assert [OK, ERROR, ERROR, OK] == [page.status.code for page in pages]
+    assert ["404", "exit 9"] == [told(page)["error.type"] for page in (pages[1], pages[2])]
+    lasted = [(page.end_time_unix_nano - page.start_time_unix_nano) // 10**9 for page in pages]
+    assert [1, 3, 5, 2] == lasted
+
+
 def test_a_scripted_collector_hears_one_post(project: Project, api: Api) -> None:
     """Not through http.server: the bytes of the request."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
