@@ -17,6 +17,7 @@ import orjson
 
 from .decode import encode, exact
 from .errors import ConfigError, StateError
+from .ledger import NOTES
 from .page import JSON, digest
 from .sinks import Sink
 from .stream import Stream
@@ -174,7 +175,8 @@ def before(stream: Stream, target: Sink, kind: str, runs: Sequence[Row]) -> Befo
     ]
     # The newest comes first: it is the one that began the last run.
     earlier = frozenset(name for causes in pulls[1:] for name in causes)
-    known = len(pulls) > 1 or stream.incremental  # whose older rejects are still there to be compared with
+    whole = len(pulls) > 1 and all(len(causes) < NOTES for causes in pulls[1:])  # else the ledger left some out
+    known = whole or stream.incremental  # whose older rejects are still there to be compared with
     return Before(checkpoint.run, earlier if known else None)
 
 

@@ -219,6 +219,8 @@ def test_what_was_known_before_the_last_run_is_what_earlier_pulls_into_this_sink
     nothing = frozenset[str]() if incremental else None
     assert Before(2, nothing) == before(source, target, "jsonl", [resumed, began, *others])
     assert Before(0, None) == before(source, make("jsonl", tmp_path / "nowhere", "shop", source), "jsonl", [])
+    cut = {**earlier, "streams": [{"stream": "items", "rejected_by_cause": {str(n): 1 for n in range(20)}}]}
+    assert incremental == (before(source, target, "jsonl", [began, cut]).causes is not None)
 
 
 # Samples
