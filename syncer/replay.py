@@ -212,8 +212,9 @@ class _Judge:
         found = _parsed(self._stream, line)
         outcome = self._again(found)
         number, self._number = self._number, self._number + 1
-        if isinstance(outcome, Record) and self._apart and not self._passing[number]:
-            outcome = None  # a model that changes its mind: nobody has looked whether a newer version is there
+        if isinstance(outcome, Record) and self._apart and not any(self._passing[number : number + 1]):
+            # A model that changes its mind, or a reject that came during a dry run: nobody has looked for its versions.
+            outcome = None
         if not isinstance(outcome, Record):
             kept = _refused_again(found, outcome)
             count(self._done.failed, kept.cause)

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from syncer.checkpoint import Checkpoint
+from syncer.checkpoint import Checkpoint, Counts
 from syncer.errors import LockError, SinkError, StateError
 from syncer.sinks import KINDS, Sink, disk, sink
 from syncer.sinks.jsonl import JsonLines
+from syncer.validate import Record
 from tests.command import Project
 from tests.test_sinks import ORDERS, after, record, reject
 
@@ -493,6 +494,25 @@ def test_a_page_that_does_not_fit_on_the_disk_is_a_sink_error_and_leaves_no_trac
     assert "bytes free" in error.value.message
     assert expected == output(tmp_path)
     again, found = opened(tmp_path)
+    more(again, found)
+    again.close()
+
+
+@pytest.mark.parametrize("where", ["records", "rejects"])
+def test_a_replay_that_does_not_fit_on_the_disk_is_a_sink_error_and_leaves_no_trace(tmp_path: Path, where: str) -> None:
+    made, checkpoint = begun(tmp_path)
+    expected = output(tmp_path)
+    moved = Counts(written=1, rejected=-1)
+    long: Record | bytes = record(9, title="x" * 5000) if where == "records" else b'{"v":1,"x":"' + b"x" * 5000 + b'"}'
+    with files_of_at_most(2000), pytest.raises(SinkError) as error:
+        made.amend(lambda line: long, lambda: checkpoint.settled(moved, moved, {}, {}, ""))
+    made.close()
+
+    assert error.value.exit_code == 6
+    assert "File too large" in error.value.message
+    assert expected == output(tmp_path)
+    again, found = opened(tmp_path)
+    assert [] == again.notes
     more(again, found)
     again.close()
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -36,7 +37,7 @@ from syncer.terminal import _UNSAFE
 from syncer.validate import Reject, place
 from tests import world
 from tests.api import Api, connector, record
-from tests.command import CLEAN, Project
+from tests.command import CLEAN, Project, ended, until
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -612,6 +613,33 @@ def test_an_error_of_one_stream_does_not_keep_the_others_from_their_turn(pulled:
     assert "      1  pass\n" in done.stdout
     assert "no rejects" not in pulled.run("rejects", "shop", "others").stdout
     assert 3 == len(pulled.run("rejects", "shop", "others", "--all", "--json").lines())
+
+
+SLOW = (
+    "    @field_validator('name')\n    @classmethod\n    def check(cls, value):\n"
+    "        Path('begun').touch()\n        time.sleep(0.2)\n        return value\n"
+)
+
+
+@pytest.mark.parametrize("sink", KINDS)
+def test_a_signal_ends_a_replay_at_once_with_everything_as_it_was(project: Project, sink: str) -> None:
+    with Api([record(number, name=number) for number in range(1, 21)]) as api:
+        text = connector(api.url, stream='max_rejects="100%", primary_key="id"')
+        project.write(text)
+        assert 0 == project.run("pull", "shop", "--sink", sink, "--max-rejects", "100%").code
+    before = project.run("rejects", "shop", "--sink", sink, "--json", "--all").stdout
+    slow = text.replace("name: str\n", "name: str | int\n").replace("\n\nconnector", SLOW + "\n\nconnector")
+    project.write("import time\nfrom pathlib import Path\n\nfrom pydantic import field_validator\n\n" + slow)
+
+    process = project.start("rejects", "replay", "shop", "--sink", sink)
+    until((project.path / "begun").exists, process)
+    process.send_signal(signal.SIGTERM)
+    done = ended(process)
+
+    assert (143, True) == (done.code, "stopped: the stream at hand is as it was" in done.stderr)
+    project.write(text)
+    assert before == project.run("rejects", "shop", "--sink", sink, "--json", "--all").stdout
+    assert 0 == project.run("status", "shop", "--sink", sink, "--json").json()[0]["records"]
 
 
 def test_a_purge_says_what_it_took_and_status_keeps_the_count(pulled: Project) -> None:
