@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -10,13 +11,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="the seed of the random tests; printed at the start")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    """One seed for every process of pytest-xdist, and for hypothesis too."""
     if config.getoption("--seed") is None:
-        config.option.seed = random.SystemRandom().randrange(10**9)
+        given = getattr(config, "workerinput", {}).get("seed")
+        config.option.seed = random.SystemRandom().randrange(10**9) if given is None else given
+    if config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(config.option.seed)
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    return f"seed: {config.getoption('--seed')} (repeat with --seed)"
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["seed"] = node.config.getoption("--seed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """At the end, because -q prints no header."""
+    terminalreporter.write_line(f"seed: {config.getoption('--seed')} (repeat with --seed)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

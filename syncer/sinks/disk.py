@@ -74,10 +74,12 @@ def no_link(path: Path) -> None:
 
 
 def write(descriptor: int, data: bytes) -> None:
-    """All of the bytes, however many calls that takes."""
+    """All of the bytes, however many calls that takes. OSError also where a call takes none: it would spin."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        if not (taken := os.write(descriptor, view)):
+            raise OSError(errno.ENOSPC, "the disk takes no more bytes")
+        view = view[taken:]
 
 
 def size(path: Path) -> int | None:
@@ -97,7 +99,8 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 def same(descriptor: int, path: Path) -> bool:
     """Whether a name still stands for the file that was opened; a deleted file can be written to for ever."""
-    found = os.fstat(descriptor)
+    with explained(path, "look at"):
+        found = os.fstat(descriptor)
     return identity(path) == (found.st_dev, found.st_ino)
 
 
@@ -184,7 +187,8 @@ class Lock:
     def release(self) -> None:
         """Give the lock back."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            with suppress(OSError):  # it is given back all the same
+                os.close(self._descriptor)
             self._descriptor = -1
 
 
