@@ -50,6 +50,7 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS syncer_checkpoint (stream TEXT PRIMARY KEY, seq INTEGER, body TEXT, crc INTEGER)",
     "CREATE TABLE IF NOT EXISTS syncer_trail (stream TEXT, mark TEXT, PRIMARY KEY (stream, mark)) WITHOUT ROWID",
 )
+STATUSES = ("open", "complete", "short", "over budget")
 UNKNOWN = 200
 PENDING = 10_000
 """How many records on the bookmark are remembered; the row that holds them is written with every page."""
@@ -67,9 +68,10 @@ class Counts:
     purged: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*(mine + yours for mine, yours in zip(self._all(), other._all(), strict=True)))
+        return Counts(*(mine + yours for mine, yours in zip(self.all(), other.all(), strict=True)))
 
-    def _all(self) -> tuple[int, ...]:
+    def all(self) -> tuple[int, ...]:
+        """The numbers in their order."""
         return (self.pages, self.fetched, self.written, self.rejected, self.repeated, self.purged)
 
     def balanced(self) -> bool:
@@ -105,6 +107,23 @@ class Checkpoint:
     started: str = ""
     saved: str = ""
     status: str = "open"
+
+    def sound(self) -> bool:
+        """Whether every part is what it must be, so that a row that anybody else wrote is not trusted to be."""
+        numbers = [self.run, self.generation, self.empty, *self.counts.all(), *self.stored.all()]
+        numbers += self.unknown.values()
+        texts = [self.began, self.mark, self.last, self.started, self.saved, *self.tail, *self.fingerprint.values()]
+        return (
+            all(type(number) is int and 0 <= number < 2**63 for number in numbers)
+            and all(total is None or type(total) is int for total in (self.total, self.least))
+            and all(isinstance(text, str) for text in texts)
+            and isinstance(self.boundary, dict)
+            and isinstance(self.pending, dict)
+            and self.counts.balanced()
+            and self.stored.balanced()
+            and self.status in STATUSES
+            and (not self.began or datetime.fromisoformat(self.began).tzinfo is not None)
+        )
 
     @property
     def open(self) -> bool:
@@ -258,22 +277,22 @@ def load(connection: sqlite3.Connection, stream: str) -> tuple[Checkpoint, dict[
     seq, body, crc = row
     if not isinstance(body, str) or zlib.crc32(body.encode("utf-8", "surrogatepass")) != crc:
         raise StateError("the checkpoint is damaged: its checksum does not match", hint=RESET)
-    marks = connection.execute("SELECT mark FROM syncer_trail WHERE stream = ?", (stream,))
     checkpoint, sink = parse(body, seq)
+    marks = connection.execute("SELECT mark FROM syncer_trail WHERE stream = ?", (stream,))
     return replace(checkpoint, trail=frozenset(mark for (mark,) in marks)), sink
 
 
 def parse(body: str, seq: int) -> tuple[Checkpoint, dict[str, JSON]]:
     """A checkpoint from its saved form. StateError for one that this version cannot read."""
     try:
-        saved = json.loads(body, parse_float=Decimal)
+        saved = json.loads(body, parse_float=Decimal, parse_constant=_refuse)
         version, sink = saved.pop("version"), saved.pop("sink")
         if version != VERSION:
             raise StateError(
                 f"the checkpoint has format {version}, this syncer knows {VERSION}", hint="use a newer syncer"
             )
         cursor, back = saved.pop("cursor"), saved.pop("back", None)
-        return Checkpoint(
+        checkpoint = Checkpoint(
             seq=seq,
             cursor=Request.from_json(cursor) if cursor is not None else None,
             back=Request.from_json(back) if back is not None else None,
@@ -281,9 +300,17 @@ def parse(body: str, seq: int) -> tuple[Checkpoint, dict[str, JSON]]:
             counts=Counts(**saved.pop("counts")),
             stored=Counts(**saved.pop("stored")),
             **saved,
-        ), dict(sink)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        )
+        if not checkpoint.sound():
+            raise TypeError
+        dump(checkpoint, dict(sink))  # what cannot be written again is no checkpoint of ours
+        return checkpoint, dict(sink)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ArithmeticError) as error:
         raise StateError(f"the checkpoint cannot be read ({type(error).__name__})", hint=RESET) from None
+
+
+def _refuse(name: str) -> JSON:
+    raise ValueError(f"{name} is not JSON")
 
 
 def dump(checkpoint: Checkpoint, sink: Mapping[str, JSON]) -> str:

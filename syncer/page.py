@@ -126,8 +126,12 @@ class Request:
 
     @staticmethod
     def from_json(saved: Mapping[str, JSON]) -> Request:
-        """A request from its saved form; KeyError or TypeError if it is not one."""
-        return Request(**saved)
+        """A request from its saved form; TypeError if it is not one."""
+        made = Request(**saved)
+        sound = isinstance(made.params, Mapping) and isinstance(made.headers, Mapping)
+        if not sound or not all(isinstance(text, str) for text in (made.url, made.method, *made.headers.values())):
+            raise TypeError("not a request")
+        return made
 
     @property
     def shown(self) -> str:

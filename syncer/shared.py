@@ -121,7 +121,7 @@ class State:
             state = cls(**values, quotas=quotas)
             numbers = [value for part in (state, *state.quotas.values()) for value in vars(part).values()]
             sound = all(math.isfinite(value) for value in numbers if isinstance(value, float))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise DamagedError from None
         if not sound or not isinstance(state.size, int) or not isinstance(state.head, int) or state.size < 1:
             raise DamagedError

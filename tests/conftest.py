@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -42,6 +46,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What tests find out about limits is no business of the user who runs them."""
     monkeypatch.setenv("SYNCER_STATE", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory where there is one, for tests that do not ask whether fsync works."""
+    place = Path("/dev/shm")
+    if not os.access(place, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir=place) as name:
+        yield Path(name)
 
 
 @pytest.fixture

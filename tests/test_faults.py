@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -33,17 +31,6 @@ SCENARIOS = [
     for page in fault.places
     for always in (False, True)
 ]
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Iterator[Path]:
-    """A directory in memory where there is one: what is asked here is not whether fsync works."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with TemporaryDirectory(dir=memory) as name:
-        yield Path(name)
 
 
 def attempt(served: Served, out: Path, **options: Any) -> Report:
@@ -74,12 +61,12 @@ EXPECTED = [{name: value for name, value in record.items() if name != "extra"} f
 
 
 @pytest.mark.parametrize(("fault", "page", "always"), SCENARIOS)
-def test_a_fault_ends_in_recovery_or_in_a_clear_report(out: Path, fault: Fault, page: int, always: bool) -> None:
+def test_a_fault_ends_in_recovery_or_in_a_clear_report(memory: Path, fault: Fault, page: int, always: bool) -> None:
     code = fault.always if always else fault.once
     if page == 1 and fault.first is not None and code:
         code = fault.first
     with misbehaving(fault, page, always=always) as served:
-        report = attempt(served, out)
+        report = attempt(served, memory)
         (done,) = report.streams
         said = f"{done.error.message} {done.error.hint}" if done.error else ""
         assert code == report.exit_code, said
@@ -91,15 +78,15 @@ def test_a_fault_ends_in_recovery_or_in_a_clear_report(out: Path, fault: Fault, 
             assert fault.words in said, said
         if code:
             whole = done.run.fetched // SIZE
-            assert EXPECTED[: whole * SIZE] == lines(out)
+            assert EXPECTED[: whole * SIZE] == lines(memory)
             assert whole in (page - 1, page)
             served.well = True
             shutil.rmtree(os.environ.get("SYNCER_STATE", ""), ignore_errors=True)  # a limit of a year would be kept
-            report = attempt(served, out, restart=fault.out == "restart")
+            report = attempt(served, memory, restart=fault.out == "restart")
             assert 0 == report.exit_code, report.text()
-            assert EXPECTED == lines(out)
+            assert EXPECTED == lines(memory)
             return
-    written, rejected = lines(out), lines(out, "items.rejects.jsonl")
+    written, rejected = lines(memory), lines(memory, "items.rejects.jsonl")
     assert (len(RECORDS) - fault.rejects, fault.rejects) == (len(written), len(rejected))
     untouched = [record for at, record in enumerate(EXPECTED) if at != (page - 1) * SIZE + 1]
     assert untouched == [record for record in written if record in untouched]

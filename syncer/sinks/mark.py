@@ -21,6 +21,12 @@ class Mark:
     page: int = 0
     crc: int = 0
 
+    def sound(self) -> bool:
+        """Whether it speaks of a file beside the others and of a page in it; a row may be anybody's."""
+        plain = isinstance(self.name, str) and self.name not in ("", "..") and not {"/", "\0"} & {*self.name}
+        numbers = (self.length, self.page, self.crc)
+        return plain and all(type(number) is int for number in numbers) and 0 <= self.page <= self.length
+
     def renamed(self, name: str) -> Mark:
         """The same of the file under its new name."""
         return replace(self, name=name)
@@ -44,7 +50,10 @@ class Mark:
 def marks(own: Mapping[str, JSON]) -> dict[str, Mark]:
     """The marks of records and rejects in a sink's part of a checkpoint. StateError if it has none."""
     try:
-        return {kind: Mark(**own[kind]) for kind in ("records", "rejects")}
+        found = {kind: Mark(**own[kind]) for kind in ("records", "rejects")}
+        if not all(mark.sound() for mark in found.values()):
+            raise TypeError
+        return found
     except (KeyError, TypeError):
         raise StateError(
             "the checkpoint does not say how long the files are", hint="restore it from a backup"

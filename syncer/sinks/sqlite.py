@@ -76,9 +76,11 @@ class SQLite:
                 return Checkpoint()
             checkpoint, own = row
             self._generation, self._table = checkpoint.generation, str(own.get("table", self._stream.name))
-            self._published = int(own.get("published", 0))
-            self.notes = [str(note) for note in own.get("notes", ())]
-            if not self._has(self._table):
+            published, notes = own.get("published", 0), own.get("notes", [])
+            if type(published) is not int or not isinstance(notes, list):
+                raise self._disagree("is not what the checkpoint speaks of")
+            self._published, self.notes = published, [str(note) for note in notes]
+            if self._table not in self._tables():
                 raise self._disagree(
                     f"is missing, the checkpoint vouches for {checkpoint.stored.written:,} records in it"
                 )
