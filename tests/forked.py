@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -53,6 +54,7 @@ class Ended:
     """How the command ended (negative: the signal that killed it), what it said, and what strace saw of it."""
 
     code: int
+    process: int
     said: str
     trace: tuple[str, ...] = ()
 
@@ -66,42 +68,61 @@ def command(
     before: Callable[[], object] = lambda: None,
     strace: Sequence[str] | None = None,
     paths: Iterable[Path] = (),
+    thread: str = "",
 ) -> Ended:
     """Run the command in a project; `scratch` is where its words and its trace are kept.
 
-    Under strace only calls that touch one of the paths are seen, and counted by what `strace` injects.
+    Under strace only calls that touch one of the paths are seen, and counted by what `strace` injects: those of the
+    first thread, or of the one that does the work of an object of this class, or with -f of all.
     """
     said, trace = scratch / "said", scratch / "trace"
     hold, go = os.pipe()
+    heard, tell = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(go)
+            os.close(heard)
             ctypes.CDLL(None).prctl(*_ANY_TRACER, 0, 0, 0)
             os.read(hold, 1)
+            if thread:
+                threading.setprofile(partial(_held, thread, hold, tell))
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(PATIENCE)
             os._exit(_run([str(one) for one in arguments], project, scratch, said, run, before))
         finally:
             os._exit(99)
     os.close(hold)
-    tracer = None
+    os.close(tell)
+    tracer, whom = None, b"%d" % child
     try:
-        if strace is not None:
-            asked = ["strace", "-f", "-y", "-s", "0", "-e", "signal=none", *strace]
+        if thread:
+            os.write(go, b"x")
+            whom = os.read(heard, 20)
+        if strace is not None and whom:  # else it ended before there was such a thread
+            asked = ["strace", "-y", "-s", "0", "-e", "signal=none", *strace, "-o", str(trace), "-p", whom.decode()]
             asked += [word for path in paths for word in ("-P", str(path))]
-            tracer = subprocess.Popen(
-                [*asked, "-o", str(trace), "-p", str(child)], stderr=subprocess.PIPE, encoding="utf-8"
-            )
+            tracer = subprocess.Popen(asked, stderr=subprocess.PIPE, encoding="utf-8")
             if "attached" not in (word := _told(tracer)):
                 raise RuntimeError(f"strace says: {word}")
     finally:
         os.close(go)
+        os.close(heard)
         _, status = os.waitpid(child, 0)
         if tracer:
             tracer.communicate()
     seen = tuple(trace.read_text("utf-8", "replace").splitlines()) if tracer else ()
-    return Ended(os.waitstatus_to_exitcode(status), said.read_text("utf-8", "replace"), seen)
+    return Ended(os.waitstatus_to_exitcode(status), child, said.read_text("utf-8", "replace"), seen)
+
+
+def _held(name: str, hold: int, tell: int, *event: object) -> None:
+    """In a thread that has just begun: let the parent trace it, if it is the one that is meant."""
+    sys.setprofile(None)
+    work = getattr(threading.current_thread(), "_target", None)
+    if type(getattr(work, "__self__", None)).__name__ == name:
+        os.write(tell, b"%d" % threading.get_native_id())
+        os.close(tell)
+        os.read(hold, 1)
 
 
 @cache

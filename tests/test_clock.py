@@ -113,7 +113,7 @@ def pulls(out: Path, source: Stream, sink: str, hands: Hands, *, tells: bool, di
     random.seed(dice)
     for records_now in (records[:8], records):
         api.records = records_now
-        report = run(out, source, sink, api, clock=hands.clock())
+        report = run(out, source, sink, api, clock=hands.clock(), concurrency=1)
         assert 0 == report.exit_code, report.text()
     left = make(sink, out, "shop", source).peek()
     assert left is not None

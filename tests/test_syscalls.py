@@ -51,6 +51,8 @@ CASES = [
     for fault in FAULTS
     if (sink, fault) != ("sqlite", "bytes are lost")  # which no program could notice before it reads them again
 ]
+COMMITS = "Beside"
+"""The class in whose thread pages are committed."""
 SAMPLE = 6
 """How many calls of each story, sink and kind the short form takes."""
 
@@ -62,6 +64,8 @@ class Call:
     name: str
     number: int
     path: str
+    thread: str
+    """Which thread makes it: the class whose work it does; empty for the first."""
 
     @property
     def vital(self) -> bool:
@@ -104,12 +108,11 @@ class Story:
         if self.older:
             shutil.copytree(self.older, self.home / "out")
 
-    def pull(self, run: int, *strace: str) -> Ended:
+    def pull(self, run: int, *strace: str, thread: str = "") -> Ended:
         """One pull; under strace if there is something for it to do."""
         arguments = ["pull", "shop", "--out", self.home / "out", "--sink", self.sink, "--quiet"]
-        return command(
-            arguments, self.project, self.project, run=run, strace=strace if strace else None, paths=self.paths
-        )
+        wanted = strace or None
+        return command(arguments, self.project, self.project, run=run, strace=wanted, paths=self.paths, thread=thread)
 
 
 def outcome(out: Path, sink: str) -> dict[str, Any]:
@@ -153,16 +156,17 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str
                     story.older = project / f"{sink} older"
                     shutil.copytree(home / "out", story.older)
                 story.prepared()
-                calm = story.pull(2, "-e", "trace=all")
+                calm = story.pull(2, "-f", "-e", "trace=all")
                 assert 0 == calm.code, calm.said
-                paths = {path for line in calm.trace if (path := touched(line, home))}
-                story.paths = tuple(map(Path, sorted(paths)))
-                numbers: Counter[str] = Counter()
+                story.paths = tuple({Path(path) for line in calm.trace if (path := touched(line, home))})
+                numbers: Counter[tuple[str, str]] = Counter()
                 for line in calm.trace:
-                    name = re.sub(r"^\d+ +(\w+)\(.*", r"\1", line)
-                    if path := touched(line, home):
-                        numbers[name] += 1
-                        story.calls.setdefault(name, []).append(Call(name, numbers[name], path))
+                    found = re.match(r"(\d+) +(\w+)\(", line)
+                    if found and (path := touched(line, home)):
+                        thread, name = "" if int(found[1]) == calm.process else COMMITS, found[2]
+                        numbers[thread, name] += 1
+                        story.calls.setdefault(name, []).append(Call(name, numbers[thread, name], path, thread))
+                assert {"", COMMITS} == {thread for thread, _ in numbers}
                 story.expected = outcome(home / "out", sink)
                 made[sink, kind] = story
         yield made
@@ -172,7 +176,8 @@ def broken(story: Story, call: Call, fault: str, when: str) -> tuple[int, list[s
     """A pull in which a call fails, once or from then on: how it ended, and what is wrong about that."""
     what, _ = FAULTS[fault]
     story.prepared()
-    done = story.pull(2, "-e", f"trace={call.name}", "-e", f"inject={call.name}:{what}:when={call.number}{when}")
+    inject = f"inject={call.name}:{what}:when={call.number}{when}"
+    done = story.pull(2, "-e", f"trace={call.name}", "-e", inject, thread=call.thread)
     wrong = []
     if "Traceback" in done.said or done.code not in call.codes(fault):
         wrong.append(f"ended with {done.code}: {done.said}")
