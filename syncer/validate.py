@@ -38,6 +38,8 @@ from .quick import DIGITS, Quick
 from .stream import Stream, model_fingerprint, wire_names
 
 REASONS = 20
+VALUES = 1_000_000
+"""How many values a record may hold: each may be a fault, and pydantic keeps about a kilobyte of every one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ class Validator:
     def _quickly(self, raw: bytes, unknown: Counter[str]) -> Record | None:
         """The record if there is nothing odd about it; None if that cannot be told quickly, or it is refused."""
         named: Counter[str] = Counter()
+        if len(raw) > VALUES and raw.count(b",") >= VALUES:
+            return None
         try:
             found = self._quick(raw, named)
         except MemoryError:
@@ -156,6 +160,8 @@ class Validator:
             return [Reason("", "not_an_object", "A record should be an object")]
         try:
             line = encode(raw)
+            if len(line) > VALUES and line.count(b",") >= VALUES and crowded(raw):
+                return [Reason("", "too_many_values", f"A record should hold at most {VALUES:,} values")]
             instance = self._model.__pydantic_validator__.validate_json(line, strict=True)
         except UnfitError as error:
             return [Reason(place(error.path), error.kind, str(error))]
@@ -300,6 +306,17 @@ def reasons(error: ValidationError) -> list[Reason]:
     """Every fault pydantic found, without the values it found them in."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     return [Reason(place(fault["loc"]), fault["type"], fault["msg"]) for fault in found]
+
+
+def crowded(value: JSON) -> bool:
+    """Whether there are more than VALUES in it, at all depths."""
+    waiting, count = [value], 0
+    while waiting and count <= VALUES:
+        inner = waiting.pop()
+        if isinstance(inner, dict | list):
+            count += len(inner)
+            waiting.extend(inner.values() if isinstance(inner, dict) else inner)
+    return count > VALUES
 
 
 def place(location: Iterable[str | int]) -> str:

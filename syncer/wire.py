@@ -6,6 +6,7 @@ itself, because requests stops at half a gzip stream; `sender` asks for tokens.
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 import time
@@ -21,6 +22,7 @@ from urllib3.exceptions import (
     HTTPError,
     LocationParseError,
     NameResolutionError,
+    NewConnectionError,
 )
 from urllib3.exceptions import TimeoutError as PoolTimeout
 from urllib3.util import parse_url
@@ -159,6 +161,9 @@ def cause(error: Exception) -> str:
             return f"{by}its certificate {_distrust(link)}"
     if any(isinstance(link, ConnectionRefusedError) or "refused" in str(link) for link in chain):
         return f"{by}the connection was refused"
+    for link in chain:
+        if isinstance(link, NewConnectionError) and isinstance(link.__cause__, OSError) and link.__cause__.errno:
+            return f"{by}{os.strerror(link.__cause__.errno).lower()}"
     if any(isinstance(link, requests.Timeout | TimeoutError | PoolTimeout) for link in chain):
         return f"{by}the server did not answer in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in repr(error):

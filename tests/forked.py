@@ -39,7 +39,7 @@ from syncer.clock import Clock
 from tests.command import CLEAN
 from tests.world import BEGAN
 
-PATIENCE = 20
+PATIENCE = 120
 """Seconds after which a command that does not end is killed by SIGALRM. Nothing is measured against it."""
 
 for _name in syncer.__all__:  # what a connector would import in every fork anew

@@ -29,20 +29,32 @@ def main() -> NoReturn:
     except BrokenPipeError:
         _leave(0)
     except MemoryError:
-        say("error: out of memory\n  → nothing committed was lost: run the same command again", error=True)
-        _leave(6)
+        _spent("out of memory")
     except SystemExit as done:
         _leave(done.code if isinstance(done.code, int) else 1)
     except Exception as error:  # a bug of ours: the only traceback a user may see
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # typer printing the help
-            CUT.append(os.strerror(error.errno))
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and sys.argv[1:2] != ["pull"]:
+            CUT.append(os.strerror(error.errno))  # typer printing the help
             _leave(0)
+        if isinstance(error, OSError) and error.errno in _SPENT:
+            _spent(os.strerror(error.errno))
+        if isinstance(error, RuntimeError) and "new thread" in str(error):
+            _spent(str(error))
         import traceback
 
         say(without_secrets(traceback.format_exc()), error=True)
         say("error: this is a bug in syncer, please report it; nothing committed was lost", error=True)
         _leave(1)
     _leave(0)
+
+
+_SPENT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
+
+
+def _spent(what: str) -> NoReturn:
+    """Say what this machine has no more of."""
+    say(f"error: {what}\n  → nothing committed was lost: make room and run the same command again", error=True)
+    _leave(6)
 
 
 def _stand_in() -> None:
