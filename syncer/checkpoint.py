@@ -39,6 +39,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 from .decode import encode
 from .errors import LockError, StateError, SyncerError
@@ -52,6 +53,8 @@ TABLES = (
 )
 STATUSES = ("open", "complete", "short", "over budget")
 UNKNOWN = 200
+TOLD = 5
+"""How many fields of a changed model are named."""
 PENDING = 10_000
 """How many records on the bookmark are remembered; the row that holds them is written with every page."""
 
@@ -263,10 +266,28 @@ def _on(value: Any, bookmark: Any) -> bool:
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What a saved position depended on that is no longer the same, in words."""
     return [
-        f"{part}: {before.get(part, 'nothing')} → {now.get(part, 'nothing')}"
+        _change(part, was, is_)
         for part in dict.fromkeys((*before, *now))
-        if before.get(part) != now.get(part)
+        if (was := before.get(part, "nothing")) != (is_ := now.get(part, "nothing"))
     ]
+
+
+def _change(part: str, was: str, now: str) -> str:
+    """A change in words; of a model the fields that differ, as far as its saved form names them."""
+    if part != "model":
+        return f"{part}: {was} → {now}"
+    (old, mark, *were), (new, other, *are) = (*was.split(" "), ""), (*now.split(" "), "")
+    before, after = (dict(field.rpartition(":")[::2] for field in fields if field) for fields in (were, are))
+    told = [f"{unquote(name)} is gone" for name in before if name not in after]
+    told += [f"{unquote(name)} is new" for name in after if name not in before]
+    told += [f"{unquote(name)} has changed" for name in before if after.get(name, before[name]) != before[name]]
+    named = f"{part}: {old}" + (f" → {new}" if old != new else "")
+    more = f", and {len(told) - TOLD} more" if len(told) > TOLD else ""
+    return (
+        f"{named}: {', '.join(told[:TOLD])}{more}"
+        if before and after and told
+        else f"{part}: {old} {mark} → {new} {other}"
+    )
 
 
 def load(connection: sqlite3.Connection, stream: str) -> tuple[Checkpoint, dict[str, JSON]] | None:

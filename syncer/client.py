@@ -267,6 +267,8 @@ class Client:
         try:
             data = encode(request.body) if request.body is not None else None
             prepared = requests.Request(request.method, request.whole, headers=headers, data=data).prepare()
+        except requests.exceptions.InvalidHeader:
+            raise ProtocolError("the next page has a header that cannot be sent") from None
         except (requests.RequestException, ValueError):
             raise ProtocolError("the next page has a URL that cannot be asked for") from None
         place = wire.origin(prepared.url or "")

@@ -22,7 +22,8 @@ SINK = "SYNCER_SINK"
 CONNECTORS = "SYNCER_CONNECTORS"
 LOG = "SYNCER_LOG"
 
-Place = Path | EntryPoint
+Place = Path | EntryPoint | ConfigError
+"""A file, an entry point, or what is wrong with this name."""
 
 
 def environment(directory: Path) -> Mapping[str, str]:
@@ -45,22 +46,35 @@ def _written(file: Path) -> dict[str, str]:
     try:
         if not file.is_file():
             return {}
-        from dotenv import dotenv_values  # not before there is something to read: the command should be there at once
+        from dotenv.parser import (
+            parse_stream,
+        )  # not before there is something to read: the command should start at once
 
-        return {name: value for name, value in dotenv_values(file, interpolate=False).items() if value is not None}
+        with file.open(encoding="utf-8-sig") as text:
+            lines = list(parse_stream(text))
+        for line in lines:
+            if line.error:
+                raise ConfigError(
+                    f"{file}, line {line.original.line}, is not NAME=VALUE",
+                    hint="mend it, or make it a comment: # at its beginning",
+                )
+        return {line.key: line.value for line in lines if line.key is not None and line.value is not None}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read ({type(error).__name__})", hint="it should be UTF-8 text") from None
 
 
 def catalogue(directory: Path | None) -> dict[str, Place]:
-    """Every connector there is, by name, without loading any. ConfigError if a name is found twice."""
+    """Every connector there is, by name, without loading any; a name that cannot be used stands for why.
+
+    Hidden files are left out, as editors make them beside the file that is open. ConfigError without the directory.
+    """
     found: dict[str, Place] = {}
     if directory is not None and not directory.is_dir():
         raise ConfigError(f"there is no directory {directory}", hint="give the directory that holds your connectors")
     folders = [*_built_in(), directory or Path("connectors")]
     for folder in folders:
         for file in sorted(folder.glob("*.py")) if folder.is_dir() else []:
-            if not file.name.startswith("_"):
+            if not file.name.startswith(("_", ".")):
                 _add(found, file.stem, file.resolve())
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         _add(found, point.name, point)
@@ -81,6 +95,8 @@ def connector(name: str, directory: Path | None) -> Connector:
 
 def load(name: str, place: Place) -> Connector:
     """Run a connector's file, or load its entry point. ConfigError with the line at fault if that fails."""
+    if isinstance(place, ConfigError):
+        raise place
     try:
         loaded = place.load() if isinstance(place, EntryPoint) else _module(name, place)
     except SyncerError as error:
@@ -107,22 +123,31 @@ def _built_in() -> list[Path]:
     return [package / "connectors"] + ([beside] if (package.parent / "pyproject.toml").is_file() else [])
 
 
-def _add(found: dict[str, Place], name: str, place: Place) -> None:
+def _add(found: dict[str, Place], name: str, place: Path | EntryPoint) -> None:
     if not NAME.match(name):
-        raise ConfigError(f"{_shown(place)}: {name!r} cannot be the name of a connector", hint="use a-z, 0-9, _ and -")
-    if name in found and not _same(found[name], place):
-        raise ConfigError(
-            f"there are two connectors called {name}: {_shown(found[name])} and {_shown(place)}",
-            hint="rename one of them",
+        found[name] = ConfigError(
+            f"{_shown(place)}: {name!r} cannot be the name of a connector", hint="use a-z, 0-9, _ and -"
         )
-    found[name] = place
+    elif name not in found:
+        found[name] = place
+    elif not isinstance(known := found[name], ConfigError) and not _same(known, place):
+        found[name] = ConfigError(
+            f"there are two connectors called {name}: {_shown(known)} and {_shown(place)}", hint="rename one of them"
+        )
 
 
-def _same(one: Place, other: Place) -> bool:
+def _same(one: Path | EntryPoint, other: Path | EntryPoint) -> bool:
     """Whether two finds are one connector: the same file, or a copy of it as an install from a checkout makes one."""
     if isinstance(one, Path) and isinstance(other, Path):
-        return one == other or one.read_bytes() == other.read_bytes()
+        return one == other or _content(one) == _content(other)
     return one == other
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
 
 
 def _module(name: str, file: Path) -> object:
@@ -134,7 +159,7 @@ def _module(name: str, file: Path) -> object:
     return module
 
 
-def _line(error: BaseException, place: Place) -> str:
+def _line(error: BaseException, place: Path | EntryPoint) -> str:
     line = next(
         (frame.tb_lineno for frame in _frames(error) if frame.tb_frame.f_code.co_filename == str(place)),
         getattr(error, "lineno", None),
@@ -150,5 +175,5 @@ def _frames(error: BaseException):  # type: ignore[no-untyped-def]
         frame = frame.tb_next
 
 
-def _shown(place: Place) -> str:
+def _shown(place: Path | EntryPoint) -> str:
     return str(place) if isinstance(place, Path) else f"the entry point {place.value}"

@@ -9,7 +9,7 @@ from .ahead import Several
 from .client import Client
 from .decode import Rows, Unparsable, encode, text_of
 from .errors import ProtocolError, StateError
-from .page import JSON, MISSING, Page, Request, Response, digest
+from .page import JSON, MISSING, Header, Page, Place, Request, Response, digest
 from .pagination import anew, missing, taken, upcoming
 from .stream import Stream
 
@@ -81,7 +81,13 @@ def pages(
             raise ProtocolError(f"page {number} holds the records of an earlier page")
         asked.add(content)
         news = bool(stream.since) and request.param(stream.since or "") is not MISSING  # few, and often on one page
+        total = _total(stream, response)
         note = _note(stream, response) if number == 1 and following is None and records and not news else ""
+        if number == 1 and records and stream.total is not None and total is None:
+            note = (
+                f"the answer has no number at {_named(stream.total)}, which total= names, so a list that ends too early"
+                " cannot be told; is that name right?"
+            )
         marks = [_mark([record]) for record in records[-TAIL:]] if stream.pagination.cursor == "shifting" else []
         if moved is not None:
             records, moved = _unread([*moved, *records], tail), None
@@ -102,7 +108,7 @@ def pages(
             asked=f"{request.method} {request.whole}",
             records=records,
             next=following.below(client.base_url) if following else None,
-            total=_total(stream, response),
+            total=total,
             date=response.date,
             digest=content,
             tail=tuple(marks),
@@ -129,6 +135,10 @@ def _unread(both: list[JSON], tail: Sequence[str]) -> list[JSON]:
 def _note(stream: Stream, response: Response) -> str:
     place = missing(stream.pagination, response)
     return f"there is no second page: the answer has nothing at {place}; is that name right?" if place else ""
+
+
+def _named(place: Place) -> str:
+    return f"the header {place.name}" if isinstance(place, Header) else repr(place)
 
 
 def _content(records: Sequence[JSON]) -> str:

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 from .auth import Environment, given, is_set
 from .check import credentials
 from .config import OUT, SINK
-from .errors import SyncerError
+from .errors import ConfigError, CredentialsError, SinkError, SyncerError
 from .pull import OUT as USUAL
-from .pull import ready, variable
-from .report import aligned
+from .pull import ready, refreshing, unchanged, variable
+from .report import aligned, failure
 from .sinks import KINDS, Sink, sink
-from .stream import Connector, Stream, base_url
+from .stream import Connector, Stream, base_url, fingerprint
 from .terminal import counted, one_line
 
 Row = dict[str, Any]
@@ -77,14 +77,20 @@ def listing(rows: Sequence[Row]) -> str:
     return "\n\n".join(blocks)
 
 
-def stream(found: Stream, target: Sink) -> Row:
-    """How far one stream is."""
+def stream(found: Stream, target: Sink, fault: SyncerError | None = None) -> Row:
+    """How far one stream is, and what keeps it from going on."""
+    row = _stream(found, target)
+    return row if fault is None else {**row, "error": failure(fault), "next": "stops before its first request"}
+
+
+def _stream(found: Stream, target: Sink) -> Row:
     checkpoint = target.peek()
     row: Row = {"stream": found.name, "places": dict(target.places())}
     if checkpoint is None or not checkpoint.run:
         return {**row, "status": "never pulled", "next": "begins at the beginning"}
     if checkpoint.open:
         coming = f"goes on after page {checkpoint.counts.pages:,}"
+        coming += "; the last complete output stays until then" if refreshing(found, checkpoint) else ""
     elif found.incremental and checkpoint.bookmark is not None:
         coming = f"asks for what is new since {checkpoint.bookmark}"
     elif found.incremental:
@@ -109,6 +115,30 @@ def stream(found: Stream, target: Sink) -> Row:
     }
 
 
+def trouble(
+    out: Path, found: Connector, stream: Stream, target: Sink, given: Mapping[str, str], environment: Environment
+) -> SyncerError | None:
+    """Why the next pull could write nothing here, or would not go on; None if nothing is in its way.
+
+    What it takes settings to tell is left out where they are missing.
+    """
+    try:
+        place = next(path for path in (out / found.name, *(out / found.name).absolute().parents) if path.exists())
+        if not place.is_dir():
+            raise SinkError(f"{place} is not a directory", hint="choose another --out")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise SinkError(f"nothing can be written in {place}", hint="choose another --out, or change who may write")
+        checkpoint = target.peek()
+        target.look()
+        with suppress(ConfigError, CredentialsError):
+            now = fingerprint(found, stream, ready(found, [stream], given, environment))
+            if checkpoint is not None:
+                unchanged(checkpoint, now)
+    except SyncerError as error:
+        return error
+    return None
+
+
 def standing(source: str, rows: Sequence[Row]) -> str:
     """How far the streams are, as text."""
     counts = {"pages": "pages (run)", "records": "records stored", "rejects": "rejects stored"}
@@ -122,8 +152,15 @@ def standing(source: str, rows: Sequence[Row]) -> str:
         coming = row["next"] if row["status"] in ("open", "never pulled") else f"the next pull {row['next']}"
         shown += f"\n{line}\n  {row['status']}: {one_line(coming)}"
         shown += f"\n  {counted(row['purged'], 'reject')} purged" if row.get("purged") else ""
+        shown += _fault(row.get("error"))
     places = dict.fromkeys(place for row in rows for place in row["places"].values())
     return f"{source}\n{shown}\n\n" + "\n".join(places)
+
+
+def _fault(error: Row | None) -> str:
+    if not error:
+        return ""
+    return f"\n  {one_line(error['message'])}" + (f"\n  → {one_line(error['hint'])}" if error["hint"] else "")
 
 
 def flags(out: Path, kind: str, folder: Path | None) -> str:
@@ -204,5 +241,6 @@ def checked(source: str, rows: Sequence[Row]) -> str:
             lines += [f"  note: {row['note']}"] if row["note"] else []
             unknown = ", ".join(f"{one_line(name)} ({count:,})" for name, count in row["unknown_fields"].items())
             lines += [f"  fields the model does not name: {unknown}"] if unknown else []
+        lines += [f"  a pull stops before its first request:{_fault(row['destination'])}"] if row["destination"] else []
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, "nothing was written"])

@@ -46,6 +46,7 @@ from .validate import Reject, Validator, less
 from .wire import origin
 
 OUT = Path("data")
+STAYS = "the output of the last complete pull stays in place until this one is complete"
 
 
 @dataclass(frozen=True)
@@ -221,8 +222,8 @@ def _pull(
     client.cache = _cache(connector, stream, client, checkpoint, options, notice)
     done.resumed, done.run, done.stored = checkpoint.counts.pages > 0, checkpoint.counts, checkpoint.stored
     observe(Started(stream.name, done.resumed, checkpoint.counts.pages, checkpoint.counts.fetched, checkpoint.bookmark))
-    if _refreshing(stream, checkpoint) and not checkpoint.counts.pages:
-        notice("the output of the last complete pull stays in place until this one is complete")
+    if refreshing(stream, checkpoint) and not checkpoint.counts.pages:
+        notice(STAYS)
     validator = Validator(stream, target.refuses, client.safe)
     budget = Budget.parse(options.max_rejects or stream.max_rejects)
     since, older, pulled = checkpoint.bookmark, 0, 0
@@ -265,7 +266,7 @@ def _pull(
                 len(rejects),
                 over=not after.open,
                 whole=not stream.incremental,
-                replaces=_refreshing(stream, after),
+                replaces=refreshing(stream, after),
             )
             if not after.open:
                 after = after.ended("over budget" if passed else "short" if after.short else "complete")
@@ -280,7 +281,7 @@ def _pull(
                 raise RejectBudgetError(
                     f"{passed}; most often {done.causes.most_common(1)[0][0]}" if done.causes else passed,
                     hint=f"see `syncer rejects {connector.name} {stream.name}{options.flags}`; everything is saved"
-                    + (_KEPT if _refreshing(stream, after) else "")
+                    + (_KEPT if refreshing(stream, after) else "")
                     + ("; to go on add --max-rejects 100%, or" if after.open else ";")
                     + f" mend the model and type `syncer rejects replay {connector.name} {stream.name}{options.flags}`",
                 )
@@ -310,11 +311,12 @@ def _pull(
         raise ProtocolError(
             f"the API declared {checkpoint.least:,} records, but its pages end after {checkpoint.counts.fetched:,}",
             hint="what came is saved"
-            + (_KEPT if _refreshing(stream, checkpoint) else "")
+            + (_KEPT if refreshing(stream, checkpoint) else "")
             + ("; the bookmark stays where it was" if stream.incremental else "")
             + "; pull again, and if it stays so, ask the API's owner which of the two is true",
         )
     done.status = "complete"
+    done.notes[:] = [note for note in done.notes if note != STAYS]
 
 
 def _coming(stream: Stream, client: Client, checkpoint: Checkpoint, options: Options) -> Now | Ahead:
@@ -370,7 +372,7 @@ def _slipped(stream: Stream, page: Page, before: int | None, now: int | None) ->
 _KEPT = " beside the output of the last complete pull, which stays in place"
 
 
-def _refreshing(stream: Stream, checkpoint: Checkpoint) -> bool:
+def refreshing(stream: Stream, checkpoint: Checkpoint) -> bool:
     """Whether the checkpoint speaks of an output that grows beside an older one."""
     return checkpoint.generation > 1 and (not stream.incremental or checkpoint.bookmark is None)
 
@@ -393,10 +395,8 @@ def _start(
 ) -> Checkpoint:
     """Where this pull begins: the saved position if it still means the same, else the beginning of a new run."""
     now = fingerprint(connector, stream, settings)
-    if checkpoint.run and not options.restart:
-        _same(
-            changes(checkpoint.fingerprint, now), _KEYS + _ASKED if checkpoint.open else _KEYS, options.accept_changes
-        )
+    if not options.restart:
+        unchanged(checkpoint, now, accepted=options.accept_changes)
     if checkpoint.open and checkpoint.counts.pages and stream.pagination.cursor == "single-use" and not options.restart:
         raise StateError(
             "the saved position can be used only once, and the pull that stopped may have used it",
@@ -411,12 +411,13 @@ def _start(
     return checkpoint.begin(first.below(url), now, clock.stamp(), anew=anew and checkpoint.run > 0)
 
 
-def _same(changed: Sequence[str], fixed: tuple[str, ...], accepted: bool) -> None:
-    """Refuse to mix what was pulled before a change with what would come after it, unless the user says so.
+def unchanged(checkpoint: Checkpoint, now: Mapping[str, str], *, accepted: bool = False) -> None:
+    """Refuse to mix what was pulled before a change with what would come after it, unless the user has accepted that.
 
-    `fixed` are the parts that cannot change all the same.
+    `now` is the fingerprint of what the next page would be; some of its parts cannot change all the same. StateError.
     """
-    never = [part for part in changed if part.startswith(fixed)]
+    changed = changes(checkpoint.fingerprint, now) if checkpoint.run else []
+    never = [part for part in changed if part.startswith(_KEYS + _ASKED if checkpoint.open else _KEYS)]
     if accepted:
         changed = never
     if not changed:

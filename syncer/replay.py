@@ -22,7 +22,7 @@ from .report import Budget, by_name, failure
 from .review import Found, parsed, raw, read
 from .sinks import Sink
 from .sinks.held import Held
-from .stream import Stream, judging
+from .stream import Stream, judging, model_fingerprint
 from .validate import Record, Validator, less, refused
 
 CAUSES = 500
@@ -107,7 +107,7 @@ def replay(stream: Stream, target: Sink, clock: Clock, done: Settled, safe: Call
     StateError if the stream's keys are others than those the output was made with, StoppedError after a signal;
     both before anything has happened. Otherwise as `Sink.open` and `Sink.amend`.
     """
-    done.model = judging(stream)["model"]
+    done.model = f"{stream.model.__name__} {model_fingerprint(stream.model)}"
     before = _opened(target, done)
     if before is None:
         return

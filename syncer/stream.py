@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 """What connectors and streams may be called: their names become files, tables and variables."""
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
+_REFERENCE = re.compile(r'"\$ref": "#/\$defs/([^"]+)"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class Stream:
                 f"{self.name!r} cannot be the name of a stream", hint="SQLite keeps such names for itself"
             )
         _check_template(f"stream {self.name}", self.path)
+        _check_headers(f"stream {self.name}", self.headers)
         _check_complete(self.model)
         known = wire_names(self.model)
         for nested in _nested(self.model, set()):
@@ -137,6 +140,7 @@ class Connector:
         _check_name("connector", self.name)
         _check_connector(self)
         _check_template("base_url", self.base_url)
+        _check_headers(f"connector {self.name}", self.headers)
         _check_hosts(self.hosts, self.base_url)
         if not isinstance(self.streams, tuple) or not self.streams:
             raise ConfigError("streams is not a tuple of streams", hint="write streams=(orders,) with its comma")
@@ -218,7 +222,7 @@ def judging(stream: Stream) -> dict[str, str]:
         "primary_key": _canonical(stream.key),
         "replication_key": _canonical([stream.replication_key, stream.since, stream.since_body]),
         "unknown fields": stream.unknown,
-        "model": f"{stream.model.__name__} {model_fingerprint(stream.model)}",
+        "model": " ".join([stream.model.__name__, model_fingerprint(stream.model), *_field_marks(stream.model)]),
         "version": str(stream.version),
     }
 
@@ -232,6 +236,28 @@ def model_fingerprint(model: type[BaseModel]) -> str:
     except PydanticInvalidForJsonSchema:
         shape = re.sub(r" at 0x[0-9a-f]+", "", repr(sorted(model.model_fields.items())))
     return digest(shape.encode(), 8)
+
+
+def _field_marks(model: type[BaseModel]) -> list[str]:
+    """`name:mark` of each field, by which a change can be named; empty for a model that has no JSON Schema."""
+    from pydantic.errors import PydanticInvalidForJsonSchema
+
+    try:
+        schema = _without_prose(model.model_json_schema())
+    except PydanticInvalidForJsonSchema:
+        return []
+    parts, required = schema.get("$defs", {}), schema.get("required", ())
+    marks = []
+    for name, shape in schema.get("properties", {}).items():
+        reached, texts = [shape], [str(name in required)]
+        used: set[str] = set()
+        while reached:
+            texts.append(_canonical(reached.pop()))
+            new = [part for part in _REFERENCE.findall(texts[-1]) if part not in used]
+            used.update(new)
+            reached += [parts.get(part) for part in new]
+        marks.append(f"{quote(name)}:{digest(chr(10).join(texts).encode(), 2)}")
+    return marks
 
 
 def wire_names(model: type[BaseModel]) -> dict[str, str]:
@@ -318,6 +344,15 @@ def _check_name(what: str, name: str) -> None:
             f"{name!r} cannot be the name of a {what}",
             hint="use a-z, 0-9, _ and -, at most 63, a letter or digit first",
         )
+
+
+def _check_headers(where: str, headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        sendable = isinstance(name, str) and isinstance(value, str) and _HEADER.fullmatch(f"{name}:{value}")
+        if not sendable:
+            raise ConfigError(
+                f"{where}: the header {name!r} cannot be sent", hint='example: headers={"Accept-Language": "en"}'
+            )
 
 
 def _check_hosts(hosts: tuple[str, ...], base_url: str) -> None:

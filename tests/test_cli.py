@@ -391,7 +391,7 @@ def test_the_status_says_what_its_columns_count_within_80_columns(project: Proje
     head, row, coming = opened.splitlines()[1:4]
     assert head.endswith("  pages (run)  records stored  rejects stored")
     assert ["4", "400", "0"] == row.split()[-3:]
-    assert "  open: goes on after page 4" == coming
+    assert "  open: goes on after page 4; the last complete output stays until then" == coming
     complete = project.run("status", "shop").stdout
     assert "  complete: the next pull fetches everything anew, then replaces the output" in complete.splitlines()
     assert all(len(line) <= 80 for line in (opened + complete).splitlines())

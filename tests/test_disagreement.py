@@ -115,7 +115,7 @@ def test_a_restart_replaces_the_output_only_when_it_is_complete(project: Project
 
 CHANGES: dict[str, Callable[[str], str]] = {
     'parameters: {} → {"size": 9}': lambda url: connector(url, stream='params={"size": 9}'),
-    "model: Item ": lambda url: connector(url, model=MODEL.replace("price: Decimal", "price: float")),
+    "model: Item: price has changed": lambda url: connector(url, model=MODEL.replace("price: Decimal", "price: float")),
     "path: /items → /things": lambda url: connector(url).replace('"/items"', '"/things"'),
     "base URL: $url → http://localhost:": lambda url: connector(url.replace("127.0.0.1", "localhost")),
 }

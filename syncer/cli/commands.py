@@ -193,10 +193,16 @@ def status(
     from ..sinks import sink as open_sink
 
     connector, chosen = looked_up(source, streams, folder)
-    rows = [overview.stream(stream, open_sink(sink, out, source, stream)) for stream in chosen]
+    rows, code = [], 0
+    for stream in chosen:
+        target = open_sink(sink, out, source, stream)
+        fault = overview.trouble(out, connector, stream, target, {}, variables())
+        rows.append(overview.stream(stream, target, fault))
+        code = code or (fault.exit_code if fault else 0)
     print_json(rows) if as_json else say(overview.standing(connector.name, rows))
     if hint := overview.elsewhere(again("status", source, streams, folder), out, sink, source, chosen):
         say(hint, error=as_json)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -235,12 +241,12 @@ def check(
     """Check credentials and space, reach the API and validate one page of each stream; nothing is written."""
     from .. import overview
     from ..check import check as run
+    from ..report import failure
     from ..sinks import sink as open_sink
     from .recorded import room
 
     connector, chosen = looked_up(source, streams, folder)
-    for stream in chosen:
-        open_sink(sink, out, source, stream)  # an unknown one is refused
+    targets = [open_sink(sink, out, source, stream) for stream in chosen]
     given, environment = filled(settings), variables()
     if warning := overview.exposed(connector, chosen, given, environment):
         say(warning, error=True)
@@ -248,7 +254,10 @@ def check(
         say(f"note: {warning}", error=True)
     clock = Clock(stop=stopping())
     rows = run(connector, chosen, given, environment, clock, seconds(max_patience))
-    for row in rows:
+    for row, stream, target in zip(rows, chosen, targets, strict=False):
+        fault = overview.trouble(out, connector, stream, target, given, environment)
+        row["destination"] = failure(fault)
+        row["exit_code"] = row["exit_code"] or (fault.exit_code if fault else 0)
         row |= {name: without_secrets(row[name]) for name in ("error", "hint", "answer") if name in row}
     print_json(rows) if as_json else say(overview.checked(connector.name, rows))
     raise typer.Exit(
@@ -268,6 +277,7 @@ def runs(
 ) -> None:
     """Show past pulls: when, how long, how each ended, why, and what to type next."""
     from .. import history, ledger, overview
+    from ..config import catalogue
 
     one = words[1] if words and len(words) == 2 and words[0] == "show" else None
     source = words[0] if words and len(words) == 1 else None
@@ -276,6 +286,8 @@ def runs(
         raise ConfigError(
             "that is neither a source nor a run", hint="type `syncer runs SOURCE` or `syncer runs show ID`"
         )
+    if source and not found and not (out / source).is_dir() and source not in catalogue(None):
+        raise ConfigError(f"nothing is known of {source!r}: no pull into {out}, and no connector", hint="`syncer list`")
     if one is not None:
         row = ledger.run(found, one)
         print_json(row) if as_json else say(history.showing(row))

@@ -23,7 +23,21 @@ if TYPE_CHECKING:
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="The connector: a name that `syncer list` shows.")]
 Streams = Annotated[list[str] | None, typer.Argument(metavar="STREAM", help="Only these streams; all without it.")]
-Out = Annotated[Path, typer.Option("--out", envvar="SYNCER_OUT", help="The directory that holds all output.")]
+
+
+def _directory(text: str) -> Path:
+    """A path. ConfigError for an empty one, as a shell makes it of a variable that is not set: it would mean here."""
+    if not str(text):
+        raise ConfigError("--out is empty", hint="name a directory; --out . is this one")
+    return Path(text)
+
+
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", envvar="SYNCER_OUT", parser=_directory, metavar="<path>", help="The directory that holds all output."
+    ),
+]
 SinkKind = Annotated[str, typer.Option("--sink", envvar="SYNCER_SINK", help="jsonl or sqlite.")]
 Folder = Annotated[
     Path | None,

@@ -73,6 +73,9 @@ class Sink(Protocol):
     def peek(self) -> Checkpoint | None:
         """The checkpoint as it is, without a lock and without recovery; None if there is none."""
 
+    def look(self) -> None:
+        """StateError where the output is not what the checkpoint vouches for; changes nothing, and needs no lock."""
+
     def rejects(self, *, newest: bool = False) -> Iterator[bytes]:
         """The committed lines of the rejects, oldest first; those of an unfinished refresh after the others.
 

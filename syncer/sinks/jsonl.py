@@ -145,6 +145,10 @@ class JsonLines:
         row = disk.peek(self._state, self._stream.name)
         return row[0] if row else None
 
+    def look(self) -> None:
+        """Whether both files begin with what is vouched for."""
+        self._files.look()
+
     def rejects(self, *, newest: bool = False) -> Iterator[bytes]:
         """The lines of the rejects file as far as it is vouched for, and of an unfinished refresh."""
         return self._files.rejects(newest=newest)

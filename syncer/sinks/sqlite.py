@@ -81,9 +81,7 @@ class SQLite:
                 raise self._disagree("is not what the checkpoint speaks of")
             self._published, self.notes = published, [str(note) for note in notes]
             if self._table not in self._tables():
-                raise self._disagree(
-                    f"is missing, the checkpoint vouches for {checkpoint.stored.written:,} records in it"
-                )
+                raise self._missing(checkpoint)
             self._compare()
         goes_on = checkpoint.open or self._stream.incremental  # else the next page begins a new table
         self._taken = folded((*self._columns, *self._wanted) if goes_on else self._wanted)
@@ -181,6 +179,16 @@ class SQLite:
         """The checkpoint, without a lock."""
         row = disk.peek(self._path, self._stream.name)
         return row[0] if row else None
+
+    def look(self) -> None:
+        """Whether the table is there."""
+        if (row := disk.peek(self._path, self._stream.name)) is None or not row[0].run:
+            return
+        table = str(row[1].get("table", self._stream.name))
+        with disk.reader(self._path) as connection:
+            query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+            if not connection.execute(query, (table,)).fetchone():
+                raise self._missing(row[0])
 
     def rejects(self, *, newest: bool = False) -> Iterator[bytes]:
         """The stored lines."""
@@ -363,6 +371,9 @@ class SQLite:
             f"{self._path}: table {table}: {what}",
             hint="pull with --restart: it fills a new table, which takes this one's place at the end",
         )
+
+    def _missing(self, checkpoint: Checkpoint) -> StateError:
+        return self._disagree(f"is missing, the checkpoint vouches for {checkpoint.stored.written:,} records in it")
 
     def _disagree(self, what: str) -> StateError:
         return StateError(

@@ -33,6 +33,11 @@ class Vouched:
         """The lines of the records; while a refresh is under way, of what it has written."""
         return self._all(lambda: self._placed("records", disk.peek(self.state, self._stream)))
 
+    def look(self) -> None:
+        """StateError unless both files begin with what their marks vouch for."""
+        for _ in self._opened(self._both):
+            pass
+
     def reading(self, mark: Mark) -> BinaryIO:
         """A file that holds what its mark vouches for, to be read beside a pull that may be appending."""
         path = self._directory / mark.name
@@ -79,6 +84,10 @@ class Vouched:
         return disk.reset_command(self._directory, self._stream, "jsonl")
 
     def _all(self, look: Callable[[], list[Mark]]) -> Iterator[bytes]:
+        for mark, file in self._opened(look):
+            yield from self.lines(mark, file)
+
+    def _opened(self, look: Callable[[], list[Mark]]) -> Iterator[tuple[Mark, BinaryIO]]:
         found = look()
         while True:
             with ExitStack() as opened:
@@ -89,8 +98,7 @@ class Vouched:
                     if found == before:
                         raise
                     continue  # a file was begun or renamed in between
-                for mark, file in zip(found, files, strict=True):
-                    yield from self.lines(mark, file)
+                yield from zip(found, files, strict=True)
                 return
 
     def _rejects(self, newest: bool) -> list[Mark]:
@@ -101,6 +109,10 @@ class Vouched:
             return found
         length = disk.size(self._directory / self.finals["rejects"]) or 0
         return [Mark(self.finals["rejects"], length, length), *found]
+
+    def _both(self) -> list[Mark]:
+        row = disk.peek(self.state, self._stream)
+        return [mark for kind in self.finals for mark in self._placed(kind, row)]
 
     def _placed(self, kind: str, row: Row | None) -> list[Mark]:
         """The file of a kind that the row speaks of, by the name that it has now."""
