@@ -5,6 +5,7 @@
     empty       takes it for an empty page, the last one
     limit       waits as long as the server asks, up to the user's patience, and asks again
     retry       asks again, a few times, with growing waits
+    too large   asks for a smaller page, where the stream names the parameter with the page size
     expired     reports that the saved position is worth nothing any more, and the choices
     refused     reports the credentials
     failed      reports the answer
@@ -19,10 +20,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from .errors import ConfigError, FetchError, ProtocolError, StateError, SyncerError
+from .errors import ConfigError, FetchError, ProtocolError, StateError, SyncerError, TooLargeError
 from .page import JSON, MISSING, Path, Request, dig
 
-Meaning = Literal["page", "empty", "limit", "retry", "expired", "refused", "failed"]
+Meaning = Literal["page", "empty", "limit", "retry", "too large", "expired", "refused", "failed"]
 
 PAGE = 200
 UNCHANGED = 304
@@ -30,6 +31,7 @@ LIMITS = (420, 429, 430)
 REDIRECTS = (301, 302, 303, 307, 308)
 RETRYABLE = (408, 425, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529)
 REFUSED = (401, 403, 407)
+TOO_LARGE = 413
 EXPIRED = (400, 404, 410, 416, 422)
 _YOURS = (400, 404, 405, 410, 414, 422)
 
@@ -92,12 +94,19 @@ def meaning(
         return "retry"
     if status in REFUSED:
         return "refused"
+    if status == TOO_LARGE:
+        return "too large"
     return "expired" if resumed and status in EXPIRED else "failed"
 
 
 def unwelcome(request: Request, name: str, meaning: Meaning) -> SyncerError:
     """The error for an answer that is no page and will be none: `name` is its status in words."""
     place = request.shown
+    if meaning == "too large":
+        return TooLargeError(
+            f"the API answered {name} for {place}: the page is too large",
+            hint='ask for less in params=, and name the parameter with the page size: Stream(size="per_page")',
+        )
     if meaning == "expired":
         return StateError(
             f"the API answered {name} to the saved position: it has expired, or the stream has changed",

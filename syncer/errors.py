@@ -5,6 +5,7 @@
     ├── RejectBudgetError         3   you: look at the rejects, mend the model or raise the budget
     ├── FetchError                4   the API did not give the page; the last checkpoint holds
     │   ├── UnavailableError      4   nobody: run again later
+    │   ├── TooLargeError         4   you: ask for smaller pages, if the stream cannot do so by itself
     │   └── ProtocolError         9   the API's owner: the server broke the protocol
     ├── CredentialsError          5   you: the secret is missing or refused
     ├── SinkError                 6   you: the destination or its disk
@@ -59,6 +60,10 @@ class FetchError(SyncerError):
 
 class UnavailableError(FetchError):
     """The API is down, or its limit lasts longer than the user's patience."""
+
+
+class TooLargeError(FetchError):
+    """The API calls a page too large; a smaller one may come."""
 
 
 class ProtocolError(FetchError):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 from itertools import islice
 
 from .ahead import Several
 from .client import Client
 from .decode import Rows, Unparsable, encode, text_of
-from .errors import ProtocolError, StateError
+from .errors import ProtocolError, StateError, TooLargeError
 from .page import JSON, MISSING, Header, Page, Place, Request, Response, digest
-from .pagination import anew, missing, taken, upcoming
+from .pagination import anew, missing, smaller, taken, upcoming
 from .stream import Stream
 
 
@@ -35,7 +36,7 @@ def pages(
     with records, `empty` how many empty pages have come in a row; `back` and `tail` are the request for that
     page and its records. Where the cursor counts from the start of a list, a resumed run reads that page
     again, and what has moved across the place is taken with the next page. After `limit` pages it is over. `several`
-    asks for pages before their turn.
+    asks for pages before their turn. A page that the API calls too large is asked for in a smaller one.
 
     ProtocolError for a cursor that was followed before, a page that repeats the one before it, a next
     page on another server, or more empty pages than the stream allows. Nothing of such a page is
@@ -58,10 +59,10 @@ def pages(
                 hint="the API sends this stream in circles; if it has changed since, add --restart",
             )
         asked.add(mark)
-        if several and resumed:
-            response, records = several.fetch(request)
-        else:
-            response, records = client.fetch(request, stream, resumed=resumed)
+        ask = several.fetch if several and resumed else partial(client.fetch, stream=stream, resumed=resumed)
+        request, response, records = _fetched(ask, stream, request)
+        wanted, saved = saved, request.below(client.base_url)
+        asked.add(saved.digest())
         number, resumed = number + 1, True
         try:
             following = None if response.over else stream.pagination.after(response, records)
@@ -89,6 +90,8 @@ def pages(
                 " cannot be told; is that name right?"
             )
         marks = [_mark([record]) for record in records[-TAIL:]] if stream.pagination.cursor == "shifting" else []
+        if saved != wanted:
+            note = f"page {number} was too large for the API and came as a smaller one, like those behind it"
         if moved is not None:
             records, moved = _unread([*moved, *records], tail), None
             note = "the list has moved since the last pull stopped; what slid past that place is taken with this page"
@@ -135,6 +138,21 @@ def _unread(both: list[JSON], tail: Sequence[str]) -> list[JSON]:
 def _note(stream: Stream, response: Response) -> str:
     place = missing(stream.pagination, response)
     return f"there is no second page: the answer has nothing at {place}; is that name right?" if place else ""
+
+
+def _fetched(
+    ask: Callable[[Request], tuple[Response, Sequence[JSON]]], stream: Stream, request: Request
+) -> tuple[Request, Response, Sequence[JSON]]:
+    """The answer to a request, or to one for a smaller page that begins at the same place; and which of them."""
+    size = stream.size or getattr(stream.pagination, "size", None)
+    while True:
+        try:
+            return request, *ask(request)
+        except TooLargeError:
+            less = smaller(stream.pagination, request, size if isinstance(size, str) else None, stream.size_body)
+            if less is None:
+                raise
+            request = less
 
 
 def _named(place: Place) -> str:

@@ -47,7 +47,9 @@ class Stream:
     user names one. `max_empty_pages` empty pages in a row end the run as an endless loop, and so does the
     same page twice in a row unless `may_repeat`. Raise `version` when records change meaning without a
     change of the model. `conditional` keeps the API's answers beside the output, whole, and asks for them
-    again only if they have changed, for an API whose ETag or Last-Modified can be trusted.
+    again only if they have changed, for an API whose ETag or Last-Modified can be trusted. `size` names the
+    parameter with the page size (`size_body`: its place in the body), so that a page which the API calls too
+    large can be asked for in a smaller one; that of the pagination counts without it.
     """
 
     name: str
@@ -72,6 +74,8 @@ class Stream:
     answers: tuple[When, ...] = ()
     version: int = 1
     conditional: bool = False
+    size: str | None = None
+    size_body: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse names that cannot be files, values of another kind, and keys that the model does not have."""
