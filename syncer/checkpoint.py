@@ -242,10 +242,8 @@ class Checkpoint:
         """
         before = top = order(self.highest)
         highest = self.highest
-        marked: list[tuple[str, JSON, Any]] = []
         judged: tuple[Record | Reject, ...] = (*verdict.records, *verdict.rejects)
         for item in judged:
-            marked.append((item.digest, item.wire, item.order))
             value = item.order
             if value is None or (isinstance(value, datetime) and value > began) or isinstance(item, Reject):
                 continue
@@ -254,7 +252,7 @@ class Checkpoint:
         pending = self.pending
         if top is not None and (before is None or less(before, top)):
             pending = {mark: wire for mark, wire in pending.items() if _on(order(wire), top)}
-        pending = {**pending, **{mark: wire for mark, wire, value in marked if _on(value, top)}}
+        pending = {**pending, **{item.digest: item.wire for item in judged if _on(item.order, top)}}
         return {"highest": highest, "pending": dict(list(pending.items())[-PENDING:])}
 
 

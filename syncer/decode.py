@@ -119,12 +119,8 @@ def _shell(content: bytes | msgspec.Raw, path: tuple[str | int, ...]) -> tuple[J
 
 
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_EXACT = msgspec.json.Decoder(float_hook=Decimal)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def compact(content: bytes) -> bytes:
-    """The same JSON without white space, every value spelt as it was. ValueError for what is no JSON."""
-    return msgspec.json.format(content, indent=-1)
 
 
 def _decoded(content: bytes, records: Path) -> tuple[JSON, list[JSON]]:
@@ -156,7 +152,10 @@ def encode(value: JSON, *, ordered: bool = False) -> bytes:
 
 def exact(line: bytes) -> JSON:
     """One line that `encode` made, no digit lost. ValueError or RecursionError if it is not one."""
-    return _DECODER.decode(line.decode())
+    try:
+        return _EXACT.decode(line)
+    except (msgspec.MsgspecError, RecursionError):  # of integers with more than 4,300 digits, and of what is no JSON
+        return _DECODER.decode(line.decode())
 
 
 def text_of(value: JSON) -> str:
@@ -191,8 +190,8 @@ def _number(value: Any) -> orjson.Fragment:
 
 
 def _digits(value: Decimal) -> str:
-    """All digits of a number, its exponent as orjson writes it."""
-    return str(value).replace("E", "e")
+    """All digits of a number, its exponent as orjson writes it, which has one from a millionth down."""
+    return f"{value:e}" if value and value.adjusted() == -6 else str(value).replace("E", "e")
 
 
 def _in_range(value: Decimal) -> bool:

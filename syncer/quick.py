@@ -1,16 +1,15 @@
 """The quick way through validation: a record with nothing odd about it, judged and written in a few calls.
 
-What this gives is what the careful way in `validate` would give, or nothing; then that way is gone. A record is
-plain if orjson writes it just as it read it: then no name is there twice, no number is larger, longer or
-otherwise spelt than a double can hold, and no text is broken. If besides the model takes it with every field named,
-the bytes that came are the line that is written.
+What this gives is what the careful way in `validate` would give, or nothing; then that way is gone. A record that
+orjson writes just as it read it has no name twice, no number that is larger, longer or otherwise spelt than a double
+can hold, and no broken text: the bytes that came are the line that is written. Of another one the line is made anew,
+every digit kept. Either is taken if the model takes it with every field named.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -30,7 +29,7 @@ from pydantic import (
     ValidationError,
 )
 
-from .decode import DEPTH, compact
+from .decode import DEPTH, encode, exact
 from .page import JSON
 from .stream import wire_names
 
@@ -40,6 +39,9 @@ DIGITS = re.compile(r"[+-]?[0-9.]+\Z")
 _SCALARS = (str, int, float, bool, NoneType, Decimal, UUID)
 _TIMES = (datetime, date, AwareDatetime, NaiveDatetime, PastDatetime, FutureDatetime, PastDate, FutureDate)
 _LISTS = (list, tuple, set, frozenset, dict)  # and what they hold
+
+Plain = tuple[bytes, Mapping[str, JSON], BaseModel, Sequence[str]]
+"""The line of a record, its values, what the model made of it, and the fields that the model does not name."""
 
 Project = Callable[[BaseModel, dict[str, JSON], list[str], list[str]], Mapping[str, JSON]]
 """Leaves the fields that the model names; collects the others, and times that came as digits."""
@@ -55,25 +57,25 @@ class Quick:
         self._times = [name for name, at in wire_names(model).items() if _timed(model.model_fields[at].annotation)]
         self._partial = False
 
-    def __call__(self, raw: bytes, unknown: Counter[str]) -> tuple[bytes, Mapping[str, JSON], BaseModel] | None:
-        """The line, the values and the validated record; None if it takes the careful way to tell.
-
-        `unknown` counts the fields that the model does not name.
-        """
+    def __call__(self, raw: bytes) -> Plain | None:
+        """What is to be written of the record and told of it; None if it takes the careful way to tell."""
         try:
             values = orjson.loads(raw)
-            if orjson.dumps(values) != raw and orjson.dumps(values) != (raw := compact(raw)):
-                return None
+            if orjson.dumps(values) != raw:
+                raw = encode(values := exact(raw))
         except (ValueError, RecursionError):
             return None
-        if type(values) is not dict or raw.count(b"[") + raw.count(b"{") > DEPTH or b"e-6" in raw:
-            return None  # of 5e-6 Decimal and orjson have two opinions
-        whole = not self._partial and self._whole(raw)
+        if type(values) is not dict:
+            return None
+        whole = None if self._partial else self._whole(raw)
         if whole and self.certain:
-            if any(type(text := values.get(name)) is str and DIGITS.match(text) for name in self._times):
-                return None
-            return raw, values, whole
-        return self._projected(raw, values, whole or self._part(raw), unknown)
+            for name in self._times:
+                if type(text := values.get(name)) is str and text.rfind("-") < 1 and DIGITS.match(text):
+                    return None
+            return raw, values, whole, ()
+        if raw.count(b"[") + raw.count(b"{") > DEPTH:
+            return None
+        return self._projected(raw, values, whole or self._part(raw))
 
     def _whole(self, raw: bytes) -> BaseModel | None:
         """The record if the model names all there is in it."""
@@ -88,9 +90,7 @@ class Quick:
         except ValidationError:
             return None
 
-    def _projected(
-        self, raw: bytes, values: dict[str, JSON], instance: BaseModel | None, unknown: Counter[str]
-    ) -> tuple[bytes, Mapping[str, JSON], BaseModel] | None:
+    def _projected(self, raw: bytes, values: dict[str, JSON], instance: BaseModel | None) -> Plain | None:
         if not isinstance(instance, self._model):
             return None
         extra: list[str] = []
@@ -99,19 +99,19 @@ class Quick:
         self._partial = bool(extra)
         if digits or (extra and self._unknown == "reject"):
             return None
-        unknown.update(extra)
         if kept is values or self._unknown == "keep":
-            return raw, values, instance
-        return orjson.dumps(kept), kept, instance
+            return raw, values, instance, extra
+        return encode(kept), kept, instance, extra
 
 
 def _certain(model: type[BaseModel], seen: tuple[type[BaseModel], ...] = ()) -> bool:
     """Whether the model has no code of its own, so that what it says of a record is all there is to know.
 
-    Dates may stand in it, but not below the first level; `seen` are the models around it.
+    Dates may stand in it, but not below the first level; `seen` are the models around it, and it is none of them: then
+    the model also says how deep a record is.
     """
     if model in seen:
-        return True
+        return False
     decorators = model.__pydantic_decorators__
     if any((decorators.validators, decorators.field_validators, decorators.root_validators)):
         return False

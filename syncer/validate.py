@@ -28,11 +28,11 @@ from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, RootModel, ValidationError, create_model
 
-from .decode import Rows, UnfitError, Unparsable, encode, text_of
+from .decode import Rows, UnfitError, Unparsable, encode, exact, text_of
 from .page import JSON, MISSING, Page, digest
 from .quick import DIGITS, Quick
 from .stream import Stream, model_fingerprint, wire_names
@@ -51,15 +51,21 @@ class Reason:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """An accepted record: its line of JSON, its values, and where it stands in the stream's order."""
+class Record(NamedTuple):
+    """An accepted record: its line of JSON, and where it stands in the stream's order.
+
+    A page has a thousand of them, so what can be read from the line again is not kept beside it.
+    """
 
     line: bytes
-    values: Mapping[str, JSON]
     order: Any
     wire: JSON
     """The replication value as the API sent it; `order` is the same, comparable."""
+
+    @property
+    def values(self) -> dict[str, JSON]:
+        """What the line says, read anew each time."""
+        return exact(self.line)  # type: ignore[no-any-return]
 
     @property
     def digest(self) -> str:
@@ -104,7 +110,7 @@ class Validator:
         self._title = f"{stream.model.__name__} {model_fingerprint(stream.model)}"
         self._open = not self._names
         self._quick = Quick(self._model, _plainly, stream.unknown)
-        self._key = stream.replication_key
+        self._keys, self._key = stream.key, stream.replication_key
         self._attribute = self._names.get(self._key or "", "") if self._quick.certain else ""
         self.order = ordering(stream)
 
@@ -132,26 +138,29 @@ class Validator:
 
     def _quickly(self, raw: bytes, unknown: Counter[str]) -> Record | None:
         """The record if there is nothing odd about it; None if that cannot be told quickly, or it is refused."""
-        named: Counter[str] = Counter()
         if len(raw) > VALUES and raw.count(b",") >= VALUES:
             return None
         try:
-            found = self._quick(raw, named)
+            found = self._quick(raw)
         except MemoryError:
             raise
         except (Exception, SystemExit):  # of the model's own code; the careful way says what
             return None
         if found is None:
             return None
-        line, values, instance = found
-        if any(values.get(key) is None for key in self._stream.key) or any(True for _ in self._refuses(values)):
+        line, values, instance, extra = found
+        for key in self._keys:
+            if values.get(key) is None:
+                return None
+        for _ in self._refuses(values):
             return None
-        unknown.update(named)
+        if extra:
+            unknown.update(extra)
         if self._key is None:
-            return Record(line, values, None, None)
+            return Record(line, None, None)
         wire = values.get(self._key)
         known = self._attribute and wire is not None
-        return Record(line, values, comparable(getattr(instance, self._attribute)) if known else self.order(wire), wire)
+        return Record(line, comparable(getattr(instance, self._attribute)) if known else self.order(wire), wire)
 
     def _one(self, raw: JSON, unknown: Counter[str]) -> Record | list[Reason]:
         if isinstance(raw, Unparsable):
@@ -198,7 +207,6 @@ class Validator:
         key = self._stream.replication_key
         return Record(
             line=line if values is raw else encode(values),
-            values=values,
             order=self.order(values.get(key)) if key else None,
             wire=values.get(key) if key else None,
         )

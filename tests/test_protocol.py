@@ -190,7 +190,7 @@ def test_a_writer_that_woke_up_late_changes_nothing(tmp_path: Path, sink: str) -
     stale = replace(checkpoint, seq=checkpoint.seq + 1)
 
     with pytest.raises(LockError):
-        late.commit([Record(b'{"id":99}', {"id": 99}, None, None)], [], stale)
+        late.commit([Record(b'{"id":99}', None, None)], [], stale)
     late.close()
     run_again = make(sink, tmp_path, "shop", source)
     run_again.open()

@@ -50,7 +50,7 @@ RAW = (
 
 def record(number: int, **changed: Any) -> Record:
     values = {**json.loads(RAW % number, parse_float=Decimal), **changed}
-    return Record(encode(values), values, None, None)
+    return Record(encode(values), None, None)
 
 
 def reject(number: int) -> Reject:

@@ -287,7 +287,7 @@ class JsonLines:
     def _append(self, kind: str, mark: Mark, lines: Sequence[bytes]) -> Mark:
         if not lines:
             return mark
-        data = b"".join(line + b"\n" for line in lines)
+        data = b"\n".join([*lines, b""])
         descriptor = self._descriptors[kind]
         with disk.explained(self._directory / mark.name, f"write {len(data):,} bytes to"):
             try:

@@ -126,8 +126,9 @@ class SQLite:
             if checkpoint.generation != self._generation:
                 table = self._begin(checkpoint.generation)
             if records:
-                self._widen(table, records)
-                self._insert(table, records)
+                rows = [record.values for record in records]
+                self._widen(table, rows)
+                self._insert(table, rows)
             self._connection.executemany(
                 "INSERT INTO syncer_rejects (stream, generation, line) VALUES (?, ?, ?)",
                 [(self._stream.name, checkpoint.generation, reject.line.decode()) for reject in rejects],
@@ -141,11 +142,11 @@ class SQLite:
         with disk.transaction(self._connection, self._path):
             for batch in self._batches():
                 answers = [(number, line, settle(line)) for number, line in batch]
-                records = [answer for _, _, answer in answers if isinstance(answer, Record)]
-                if records:
-                    notes += self._loosen(records)
-                    self._widen(self._table, records)
-                    self._insert(self._table, records)
+                rows = [answer.values for _, _, answer in answers if isinstance(answer, Record)]
+                if rows:
+                    notes += self._loosen(rows)
+                    self._widen(self._table, rows)
+                    self._insert(self._table, rows)
                 gone = [(number,) for number, _, answer in answers if not isinstance(answer, bytes)]
                 kept = [
                     (answer.decode(), number)
@@ -287,9 +288,9 @@ class SQLite:
         )
         return notes
 
-    def _loosen(self, records: Sequence[Record]) -> list[str]:
+    def _loosen(self, rows: Sequence[Values]) -> list[str]:
         """Take the type from the columns that would change these records' values; notes as of `_publish`."""
-        tight = {name for record in records for name in record.values if name in self._differs}
+        tight = {name for values in rows for name in values if name in self._differs}
         if not tight:
             return []
         for name in tight:
@@ -297,9 +298,9 @@ class SQLite:
             self._columns[name] = ""
         return loosened(self._connection, self._table, self._stream.key, tight)
 
-    def _widen(self, table: str, records: Sequence[Record]) -> None:
+    def _widen(self, table: str, rows: Sequence[Values]) -> None:
         """Add the columns that the model has gained, and those that these records bring. StateError for a misfit."""
-        brought = dict.fromkeys(name for record in records for name in record.values)
+        brought = dict.fromkeys(name for values in rows for name in values)
         for name in brought:
             if name in self._differs:
                 raise self._misfit(table, self._differs[name])
@@ -313,7 +314,7 @@ class SQLite:
             self._connection.execute(f"ALTER TABLE {quoted(table)} ADD COLUMN {quoted(name)} {declared(kind)}")
             self._columns[name], taken[fold(name)] = kind, name
 
-    def _insert(self, table: str, records: Sequence[Record]) -> None:
+    def _insert(self, table: str, rows: Sequence[Values]) -> None:
         names = list(self._columns)
         statement = (
             f"INSERT INTO {quoted(table)} ({', '.join(map(quoted, names))}) VALUES ({', '.join('?' * len(names))})"
@@ -324,11 +325,10 @@ class SQLite:
             keys = ", ".join(map(quoted, self._stream.key))
             statement += f" ON CONFLICT ({keys}) DO {f'UPDATE SET {update}' if others else 'NOTHING'}"
         kinds = list(self._columns.values())
-        rows = (
-            [bound(record.values.get(name), kind) for name, kind in zip(names, kinds, strict=True)]
-            for record in records
+        columns = list(zip(names, kinds, strict=True))
+        self._connection.executemany(
+            statement, ([bound(row.get(name), kind) for name, kind in columns] for row in rows)
         )
-        self._connection.executemany(statement, rows)
 
     def _compare(self) -> None:
         """The columns of a table that exists; one without a type takes every value as it comes.
