@@ -81,14 +81,36 @@ def whole(found: Found, command: str) -> str:
     ]
     head += [f"by the model {one_line(str(row['model']))}"] if row.get("model") else []
     head += _cut(one_line(str(row.get("request") or "")), WIDTH - 2, "  ")
-    if "record" in row:
-        body = list(_laid(row["record"], "", _notes(row), "", 0, ""))
-    else:
-        faults = [text for texts in _notes({**row, "record": None}).values() for text in texts]
-        body = [line for text in faults for line in _prose(one_line(text), "    ", first="! ")]
-        body += _cut(one_line(row["text"]), WIDTH - 2, "  ")
     more = [f"and {counted(row['more'], 'more fault')} that were not written down"] if row.get("more") else []
-    return "\n\n".join("\n".join(part) for part in (head, body, more, [f"when the model is mended: {command}"]) if part)
+    parts = (head, laid(row), more, [f"when the model is mended: {command}"])
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def laid(row: Row) -> list[str]:
+    """The record of a reject over several lines; `>` stands before one with a fault, `!` before what is wrong."""
+    if "record" in row:
+        return list(_laid(row["record"], "", _notes(row), "", 0, ""))
+    faults = [text for texts in _notes({**row, "record": None}).values() for text in texts]
+    lines = [line for text in faults for line in _prose(one_line(text), "    ", first="! ")]
+    return [*lines, *_cut(one_line(str(row["text"])), WIDTH - 2, "  ")]
+
+
+def abridged(lines: Sequence[str], most: int, around: int = 3) -> list[str]:
+    """At most so many of these lines, those with faults and what is around them first; a gap says how long it is."""
+    kept: set[int] = set()
+    wanted = [number for number, line in enumerate(lines) if line[:1] in (">", "!")]
+    for distance in range(len(lines) if len(lines) <= most else around + 1):
+        for number in (one + way for one in [0, *wanted] for way in (distance, -distance)):
+            if len(kept) < most and 0 <= number < len(lines):
+                kept.add(number)
+    shown: list[str] = []
+    before = -1
+    for number in [*sorted(kept), len(lines)]:
+        if number - before > 1:
+            shown.append(f"  … {counted(number - before - 1, 'line')}")
+        shown += lines[number : number + 1]
+        before = number
+    return shown
 
 
 def replayed(source: str, rows: Sequence[Settled], commands: Mapping[str, str]) -> str:

@@ -30,12 +30,12 @@ def showing(row: Row) -> str:
     """One run as text, with everything that is known of it."""
     head = [
         ("run", f"{one_line(row['id'])} of {one_line(row['source'])}"),
-        ("started", _moment(row["started"]) + " UTC"),
-        ("ended", f"{_moment(row['ended'])} UTC, after {_took(row['seconds'])}" if row["ended"] else "–"),
-        ("outcome", _outcome(row)),
+        ("started", moment(row["started"]) + " UTC"),
+        ("ended", f"{moment(row['ended'])} UTC, after {took(row['seconds'])}" if row["ended"] else "–"),
+        ("outcome", outcome(row)),
         ("requests", _requests(row)),
     ]
-    head += [("waited", f"{_took(seconds)} for {one_line(reason)}") for reason, seconds in row["waited"].items()]
+    head += [("waited", f"{took(seconds)} for {one_line(reason)}") for reason, seconds in row["waited"].items()]
     head += [
         ("limit", f"{one_line(name)}: {told['remaining']:,.15g} left when last heard of")
         for name, told in row["limits"].items()
@@ -43,7 +43,7 @@ def showing(row: Row) -> str:
     head += [("command", one_line(row["command"]))]
     table: list[tuple[str, ...]] = [("stream", "status", "pages", "fetched", "written", "rejected", "repeated")]
     table += [
-        (one_line(stream["stream"]), one_line(stream["status"]), *(f"{number:,}" for number in _counts(stream)))
+        (one_line(stream["stream"]), one_line(stream["status"]), *(f"{number:,}" for number in counts(stream)))
         for stream in row["streams"]
     ]
     widths = [max(len(line[column]) for line in table) for column in range(7)]
@@ -56,40 +56,39 @@ def showing(row: Row) -> str:
         if stream.get("bookmark") is not None
     ]
     notes = [f"note: {one_line(note)}" for note in row["notes"]]
-    parts = [aligned(head), streams, "\n".join([*marks, *notes]), "\n".join([*_why(row), *_next(row)])]
+    parts = [aligned(head), streams, "\n".join([*marks, *notes]), "\n".join([*why(row), *following(row)])]
     return "\n\n".join(part for part in parts if part)
 
 
 def _source(source: str, rows: Sequence[Row], limit: int, flags: str) -> str:
     table: list[tuple[str, ...]] = [("run", "started (UTC)", "took", "outcome", "records", "rejects")]
     for row in rows[:limit]:
-        counts = [_counts(stream) for stream in row["streams"]]
-        written, rejected = (sum(count[place] for count in counts) for place in (2, 3))
-        took = _took(row["seconds"]) if row["ended"] else "–"
+        written, rejected = (sum(counts(stream)[place] for stream in row["streams"]) for place in (2, 3))
+        length = took(row["seconds"]) if row["ended"] else "–"
         table.append(
-            (one_line(row["id"]), _moment(row["started"]), took, _outcome(row), f"{written:,}", f"{rejected:,}")
+            (one_line(row["id"]), moment(row["started"]), length, outcome(row), f"{written:,}", f"{rejected:,}")
         )
     widths = [max(len(line[column]) for line in table) for column in (4, 5)]
     shown, *lines = aligned([(*line[:4], line[4].rjust(widths[0]), line[5].rjust(widths[1])) for line in table]).split(
         "\n"
     )
     for line, row in zip(lines, rows, strict=False):
-        shown += "\n" + line + "".join(f"\n  {shortened(why, WIDTH - 3)}" for why in _why(row))
+        shown += "\n" + line + "".join(f"\n  {shortened(fault, WIDTH - 3)}" for fault in why(row))
     older = len(rows) - limit
     more = [f"{counted(older, 'older run')}: syncer runs {one_line(source)}{flags} --all"] if older > 0 else []
     details = f"details  syncer runs show {one_line(rows[0]['id'])}{flags}"
-    return "\n".join([one_line(source), shown, *more, *_next(rows[0]), details])
+    return "\n".join([one_line(source), shown, *more, *following(rows[0]), details])
 
 
-def _why(row: Row) -> list[str]:
+def why(row: Row) -> list[str]:
     """A line for everything that went wrong."""
     failed = [stream for stream in row["streams"] if stream["error"]]
     lines = [f"{one_line(stream['stream'])}: {one_line(stream['error']['message'])}" for stream in failed]
     return lines + ([one_line(row["error"]["message"])] if row["error"] else [])
 
 
-def _next(row: Row) -> Iterator[str]:
-    """What to type next, after this run."""
+def following(row: Row) -> Iterator[str]:
+    """What to type next, after this run, a line each."""
     errors = [one["error"] for one in (*row["streams"], row) if one["error"]]
     yield from (f"  → {one_line(hint)}" for hint in dict.fromkeys(error["hint"] for error in errors) if hint)
     if row["status"] == "killed":
@@ -98,7 +97,8 @@ def _next(row: Row) -> Iterator[str]:
         yield f"next     {one_line(resume)}"
 
 
-def _outcome(row: Row) -> str:
+def outcome(row: Row) -> str:
+    """`complete`, `failed, exit 4`."""
     code = f", exit {row['exit_code']}" if row["exit_code"] else ""
     return f"{one_line(row['status'])}{code}"
 
@@ -109,17 +109,18 @@ def _requests(row: Row) -> str:
     return ", ".join(parts + ([f"{unchanged:,} not modified"] if unchanged else []))
 
 
-def _counts(stream: dict[str, Any]) -> tuple[int, ...]:
+def counts(stream: dict[str, Any]) -> tuple[int, ...]:
     """What the run did to a stream; of one that never ended, what the stream's whole run had when last heard of."""
-    counts = stream.get("pulled") or stream.get("run") or {}
-    return tuple(counts.get(name, 0) for name in ("pages", "fetched", "written", "rejected", "repeated"))
+    found = stream.get("pulled") or stream.get("run") or {}
+    return tuple(found.get(name, 0) for name in ("pages", "fetched", "written", "rejected", "repeated"))
 
 
-def _moment(stamp: str) -> str:
+def moment(stamp: str) -> str:
+    """A stamp of the ledger to the second, for people."""
     return one_line(stamp[:19].replace("T", " "))
 
 
-def _took(seconds: float) -> str:
+def took(seconds: float) -> str:
     """`0.4 s`, `12 s`, `3m 20s`, `2h 5m`."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -35,6 +35,7 @@ from .given import (
     without_secrets,
 )
 from .rejects import app as rejects
+from .report import report
 
 if TYPE_CHECKING:
     from ..events import Observer
@@ -296,6 +297,9 @@ def runs(
     else:
         limit = len(found) if every else 20
         say(history.listing(found, limit, out / (source or ""), overview.place(out)))
+
+
+app.command()(report)
 
 
 @app.callback(invoke_without_command=True)

@@ -56,7 +56,7 @@ def recorded(
 
     for option, path in (("--log", run.log), ("--metrics", run.metrics)):
         if path and path != STDERR:
-            _apart(option, Path(path), run.out / run.connector.name)
+            apart(option, Path(path), run.out / run.connector.name)
     if run.metrics:
         _writable(run.metrics)
     watching: list[Observer] = []
@@ -134,7 +134,7 @@ def _writable(path: Path) -> None:
         )
 
 
-def _apart(option: str, path: Path, home: Path) -> None:
+def apart(option: str, path: Path, home: Path) -> None:
     """Refuse a file inside the output, which would be harmed. ConfigError."""
     if Path(os.path.realpath(home)) in Path(os.path.realpath(path)).parents:
         raise ConfigError(f"{path} lies inside the output, {home}", hint=f"give {option} a file outside of it")
