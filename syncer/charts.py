@@ -70,15 +70,21 @@ def _sparse(labels: Sequence[str]) -> list[str]:
     return [label if step and (len(labels) - 1 - number) % step == 0 else "" for number, label in enumerate(labels)]
 
 
+def _empty(part: Any, name: str) -> bool:
+    """Whether there is nothing to see: a label without words, and the box that a script would fill."""
+    return (name == "text" and not part.text) or part.get("class") == "tooltip"
+
+
 def _bare(root: Any) -> Any:
     """The drawing alone, and what each bar says as its title."""
     for parent in list(root.iter()):
+        parent.attrib.pop("style", None)
         for child in list(parent):
             name = child.tag.rpartition("}")[2] if isinstance(child.tag, str) else ""
             if name == "desc" and child.get("class") == "label":
                 child.tag = child.tag.replace("desc", "title")
                 child.attrib.clear()
-            elif name in _LEFT_OUT or not name or (name == "text" and not child.text):
+            elif name in _LEFT_OUT or not name or _empty(child, name):
                 parent.remove(child)
     del root.attrib["id"]
     root.set("aria-hidden", "true")  # whoever does not see it has the numbers in a table

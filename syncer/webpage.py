@@ -32,7 +32,7 @@ BARS = 60
 """How many runs the charts show, the latest."""
 OVER_TIME = 12
 """How many causes are followed from run to run."""
-SAMPLED = 50
+SAMPLED = 30
 """How many causes of a source have samples: the commonest."""
 OPEN = 3
 """How many of them are open at once."""
@@ -110,10 +110,10 @@ def write(path: Path, content: str) -> None:
                 os.fchmod(descriptor, mode)
                 os.fsync(descriptor)
             beside.replace(place)
-        except OSError:
+        except OSError as error:
             with suppress(OSError):
                 beside.unlink()
-            raise
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _asset(name: str) -> str:

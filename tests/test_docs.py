@@ -40,7 +40,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "tests/*.md", "fixtures/*.md", "syncer/*.md")
     for path in ROOT.glob(pattern)
 )
-COMMANDS = ("pull", "list", "status", "rejects", "check", "runs", "reset")
+COMMANDS = ("pull", "list", "status", "rejects", "check", "runs", "report", "reset")
 
 
 def block(text: str, name: str) -> str:
@@ -338,7 +338,7 @@ def test_every_variable_the_program_reads_is_in_the_readme() -> None:
 
 
 def test_every_source_that_a_document_names_in_a_command_exists() -> None:
-    after = r"syncer (?:pull|check|status|reset|rejects(?: show| replay| purge)?) ([a-z]+)"
+    after = r"syncer (?:pull|check|status|reset|report|rejects(?: show| replay| purge)?) ([a-z]+)"
     named = set(re.findall(after, README + AUTHORS)) - {"shop", "show", "replay", "purge"}
 
     assert named == {name for name in named if connector(name, ROOT / "connectors")}

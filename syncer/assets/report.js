@@ -53,6 +53,7 @@ for (const form of document.querySelectorAll("form.filter")) {
     form.querySelector("output").textContent = shown === causes.length ? "" : `${shown} of ${causes.length} causes`;
   };
   form.addEventListener("input", filter);
+  form.addEventListener("change", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(filter));
   form.hidden = false;
