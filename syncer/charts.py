@@ -17,7 +17,7 @@ Bar = tuple[float, str]
 
 LABELS = 6
 """How many bars have a label below them."""
-_LEFT_OUT = ("script", "style", "defs", "desc", "title")
+_LEFT_OUT = ("defs", "desc", "title")  # in `defs` are the script and the style sheet
 
 
 def bars(
@@ -78,7 +78,6 @@ def _empty(part: Any, name: str) -> bool:
 def _bare(root: Any) -> Any:
     """The drawing alone, and what each bar says as its title."""
     for parent in list(root.iter()):
-        parent.attrib.pop("style", None)
         for child in list(parent):
             name = child.tag.rpartition("}")[2] if isinstance(child.tag, str) else ""
             if name == "desc" and child.get("class") == "label":

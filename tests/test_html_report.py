@@ -43,15 +43,18 @@ EVIL = (
 )
 """What would be a script, a picture, a handler or a template, were it not text."""
 CONTROL = "\x00\x1b[2J\u202eevil\u2066\ud800"
+LATER = "l4ter-a-secret"
 TOKEN = 'cAnAry/7f3+"9=&z'
 BAD = [
     {**record(1, name="one"), "id": EVIL},
-    {**record(2, name="one"), EVIL: 1},
+    {**record(2, name="one"), EVIL + "\x1b[2J\u202eevil": 1},
     {**record(3), "name": EVIL + CONTROL},
-    {**record(4, name="one"), "price": {"amount": TOKEN}},
+    {**record(4, name="one"), "price": {"amount": TOKEN}, TOKEN: 1},
     {**record(5, name="one"), "id": "5"},
+    {**record(6, name="one"), "updated_at": TOKEN},
+    {**record(7, name="one"), LATER: 1},
 ]
-"""The first three fit only where hostile text may stand; the fourth holds what the API was shown."""
+"""Hostile text as value and as name; then what is a secret, or becomes one."""
 MODEL = (
     "from typing import Literal\n\n\nclass Item(BaseModel):\n    id: int\n    name: str\n    price: Decimal\n"
     "    updated_at: AwareDatetime\n"
@@ -274,13 +277,15 @@ def test_hostile_text_in_the_ledger_stays_text() -> None:
     assert shown(parsed(made)).count(EVIL) > 10
 
 
-def test_no_secret_is_in_any_form(project: Project, text: str) -> None:
-    env = {"SHOP_TOKEN": TOKEN}
-    written = [text, *(project.run("report", "shop", *more, env=env).stdout for more in ([], ["--json"]))]
+def test_no_secret_is_in_any_form(project: Project) -> None:
+    env = {"SHOP_TOKEN": TOKEN, "NEXT_TOKEN": LATER}
+    forms = ([], ["--json"], ["--html", "-"])
+    written = [project.run("report", "shop", *more, env=env).stdout for more in forms]
+    text = written[-1]
     kept = project.run("rejects", "shop", "--all", "--json").stdout
 
     assert json.dumps(TOKEN)[1:-1] in kept  # the API wrote it into a record
-    assert [[], [], []] == [re.findall("cAnAry|7f3", each) for each in written]
+    assert [[], [], []] == [re.findall("cAnAry|7f3|l4ter", each) for each in written]
     assert "***" in shown(parsed(text))
 
 
@@ -550,6 +555,7 @@ def test_it_is_drawn_without_a_word_on_the_console_and_without_a_request(opened:
     fills = {one.value_of_css_property("fill") for one in bars}
 
     assert "shop" == opened.find_element(By.TAG_NAME, "h1").text
+    assert ["failed, exit 4"] == [one.text for one in visible(opened, ".figures .status.bad")]
     assert (4, True) == (len(boxes), all(box["width"] > 200 and box["height"] > 50 for box in boxes))
     assert {"rgb(31, 95, 174)", "rgb(157, 187, 224)"} == fills
     assert ([], [page.as_uri()]) == said(opened)
