@@ -17,7 +17,7 @@ from .checkpoint import Counts
 from .errors import SyncerError
 from .log import redacted
 from .report import aligned, by_name
-from .sinks import disk, sink
+from .sinks import Sink, disk, sink
 from .stream import Connector, Stream
 from .terminal import one_line, writable
 
@@ -71,16 +71,20 @@ def picture(
     kind: str,
     secrets: Sequence[str],
     command: Callable[[str, bool], str],
+    trouble: Callable[[Stream, Sink], SyncerError | None],
     drift: Sequence[Row] = (),
 ) -> Picture:
     """Look at a source. SinkError for what cannot be read, StateError for what is damaged.
 
-    `command` makes of the name of a command what to type, with the streams or without. No secret comes through.
+    `command` makes of the name of a command what to type, with the streams or without; `trouble` says what keeps the
+    next pull of a stream from going on. No secret comes through.
     """
     source, notes = connector.name, list[str]()
     runs = ledger.runs(out, source, notes.append)
     targets = [(stream, sink(kind, out, source, stream)) for stream in chosen]
-    nothing = overview.elsewhere(command("report", True), out, kind, source, chosen)
+    nothing = ""  # where there is no output at all, each form says so by itself
+    if (out / source).is_dir():
+        nothing = overview.elsewhere(command("report", True), out, kind, source, chosen)
     known = {stream.name: review.before(stream, target, kind, runs) for stream, target in targets}
     found = (each for stream, target in targets for each in review.read(stream.name, target))
     groups = review.causes(found, known)
@@ -88,7 +92,10 @@ def picture(
         group.samples = [_hidden(sample, secrets) for sample in group.samples]
         group.values = redacted(group.values, secrets)
         group.cause = redacted(group.cause, secrets)
-    rows = [{**overview.stream(stream, target), "balance": _balance(target.peek())} for stream, target in targets]
+    rows = [
+        {**overview.stream(stream, target, trouble(stream, target)), "balance": _balance(target.peek())}
+        for stream, target in targets
+    ]
     hide = [redacted(writable(part), secrets) for part in (runs, rows, list(drift), [*notes, *filter(None, [nothing])])]
     shown = {"all": "rejects", "show": "rejects show", "replay": "rejects replay"}
     commands = {name: command(words, name != "show") for name, words in shown.items()}

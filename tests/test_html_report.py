@@ -165,6 +165,23 @@ def test_the_text_has_the_last_run_the_streams_the_causes_and_what_to_type(proje
     assert [] == [line for line in said.splitlines() if len(line) > 90 and line[:4] != "  → "]
 
 
+def test_what_keeps_the_next_pull_from_going_on_is_said_in_each_form(project: Project, tmp_path: Path) -> None:
+    copied = Project(tmp_path / "copy")
+    shutil.copytree(project.path, copied.path)
+    os.truncate(copied.data / "shop" / "others.jsonl", 10)
+    env = {"SHOP_TOKEN": TOKEN}
+    rows = {row["stream"]: row for row in copied.run("status", "shop", "--json", env=env).json()}
+    message = rows["others"]["error"]["message"]
+    seen = copied.run("report", "shop", "--json", env=env)
+    said = copied.run("report", "shop", env=env)
+    made = copied.run("report", "shop", "--html", "-", env=env)
+
+    assert (0, 0, 0) == (seen.code, said.code, made.code)
+    assert [message] == [row["error"]["message"] for row in seen.json()[0]["streams"] if "error" in row]
+    assert message in said.stdout
+    assert message in [shown(one) for name, one in elements(made.stdout) if name == "span"]
+
+
 def test_without_a_source_it_shows_all_that_have_an_output_and_says_which_cannot_be_read(
     project: Project, tmp_path: Path
 ) -> None:
@@ -373,6 +390,8 @@ def test_a_source_that_was_never_pulled_has_a_page_that_says_so(tmp_path: Path) 
 
     assert (0, 0, 0) == (done.code, said.code, everything.code)
     assert "shop was never pulled here: no run is recorded" in content
+    assert 1 == content.count("never pulled here")
+    assert "there is no data" not in content
     assert "syncer pull shop" in content
     assert "shop: no runs are recorded" in said.stdout
     assert "Nothing was pulled here yet" in (tmp_path / "all.html").read_text()

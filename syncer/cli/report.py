@@ -28,6 +28,8 @@ from .recorded import apart, secrets
 
 if TYPE_CHECKING:
     from ..picture import Picture
+    from ..sinks import Sink
+    from ..stream import Stream
 
 
 def report(
@@ -80,7 +82,10 @@ def _seen(name: str, streams: list[str] | None, out: Path, sink: str, folder: Pa
         def command(words: str, some: bool) -> str:
             return again(words, name, streams if some else None, folder) + flags
 
-        return picture.picture(connector, chosen, out, sink, secrets(connector, variables()), command)
+        def trouble(stream: Stream, target: Sink) -> SyncerError | None:
+            return overview.trouble(out, connector, stream, target, {}, variables())
+
+        return picture.picture(connector, chosen, out, sink, secrets(connector, variables()), command, trouble)
     except SyncerError as error:
         if alone:
             raise
