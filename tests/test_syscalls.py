@@ -1,7 +1,7 @@
 """Every system call of a pull that touches its output fails, or is the last one before a kill -9.
 
 strace counts the calls and lets the n-th fail, once or from then on, with each error a disk can give; or it kills
-the process before it. Whatever call it was: the pull ends with exit code 6 and a message (green only where the call
+the process before it, or interrupts it. Whatever call it was: the pull ends with exit code 6 and a message (green only where the call
 does not matter), never with a traceback, and the same command run again ends in the bytes, or rows, of a pull that
 was never disturbed.
 
@@ -42,6 +42,7 @@ FAULTS = {
     "nothing is taken": ("retval=0", ("write", "pwrite64")),
     "bytes are lost": ("retval=4", ("write",)),
     "SIGKILL": ("signal=SIGKILL", (*READING, *WRITING, "fchown", "close")),
+    "SIGINT": ("signal=SIGINT", (*READING, *WRITING, "fchown", "close")),
 }
 """What strace does to a call, and to which."""
 CASES = [
@@ -82,6 +83,8 @@ class Call:
         """How a pull may end in which it failed."""
         if fault == "SIGKILL":
             return (-signal.SIGKILL,)
+        if fault == "SIGINT":
+            return (0, 128 + signal.SIGINT)
         if fault == "bytes are lost":
             return (8,) if "items" in self.path else (0, 8)
         if ".db" in self.path and self.name in ("pread64", "newfstatat"):
@@ -181,7 +184,8 @@ def broken(story: Story, call: Call, fault: str, when: str) -> tuple[int, list[s
     wrong = []
     if "Traceback" in done.said or done.code not in call.codes(fault):
         wrong.append(f"ended with {done.code}: {done.said}")
-    if not any(line.endswith(("(INJECTED)", "= ?")) for line in done.trace):
+    reached = sum(line.startswith(f"{call.name}(") for line in done.trace) >= call.number
+    if not (reached if fault == "SIGINT" else any(line.endswith(("(INJECTED)", "= ?")) for line in done.trace)):
         wrong.append("nothing was done to the call")
     if done.code in (6, 8) and not re.search(r"^error: shop/items: .+\n  → .+", done.said, re.MULTILINE):
         wrong.append(f"not explained: {done.said}")
@@ -203,7 +207,7 @@ def test_whatever_call_fails_the_pull_says_so_and_the_next_one_ends_the_same(
 ) -> None:
     story = stories[sink, kind]
     calls = [call for name in FAULTS[fault][1] for call in story.calls.get(name, ())]
-    cases = [(call, when) for call in calls for when in ("", "+")[: 1 + (fault != "SIGKILL")]]
+    cases = [(call, when) for call in calls for when in ("", "+")[: 1 + (not fault.startswith("SIG"))]]
     assert len(cases) > SAMPLE
     if not long:
         cases = random.Random(f"{seed} {sink} {kind} {fault}").sample(cases, SAMPLE)
