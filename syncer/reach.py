@@ -28,6 +28,10 @@ _ANYBODYS = {
 """The headers that a host beside the API is sent: they say what is wanted, and nothing of who wants it."""
 
 
+_LONGEST = 2**18
+"""How long a next page's request may be, body included."""
+
+
 class Reach:
     """One API's origin, the other hosts of it, and its secrets.
 
@@ -82,6 +86,11 @@ class Reach:
             "".join(clean.headers.values()).encode("latin-1")
         except ValueError:
             raise ProtocolError("the next page has a name that cannot be sent") from None
+        if len(saved) > _LONGEST:
+            raise ProtocolError(
+                f"the name of the next page is {len(saved):,} bytes long, at most {_LONGEST:,} are followed",
+                hint="it would be saved with every page; is the place right that the pagination takes it from?",
+            )
         if self._tells(saved):
             raise ProtocolError(
                 "the name of the next page holds a secret",

@@ -168,7 +168,11 @@ def misbehaving(fault: Fault, page: int, *, always: bool) -> Iterator[Served]:
                     return
                 heard += piece
             target = urlsplit(heard.split(b" ", 2)[1].decode("latin-1"))
-            start = int(parse_qs(target.query).get("after", ["0"])[0])
+            place = parse_qs(target.query).get("after", ["0"])[0]
+            if not place.isdecimal():
+                connection.sendall(answer(b'{"message": "no such token"}', status="400 Bad Request"))
+                return
+            start = int(place)
             number, end = start // SIZE + 1, start + SIZE
             more = end < len(RECORDS)
             body = {"items": RECORDS[start:end], "total": len(RECORDS), "next": str(end) if more else None}
@@ -411,6 +415,17 @@ PAGING = [
         "",
         out="restart",
         places=(2, 3),
+    ),
+    Fault("no text for a token", (53,), lambda asked: asked.changed(next=""), 9, 9, "declared", places=(1, 2)),
+    Fault("a token of half a megabyte", (54,), lambda asked: asked.changed(next="3" * 500_000), 9, 9, "bytes long"),
+    Fault(
+        "a token that would ring the bell",
+        (54, 130),
+        lambda asked: asked.changed(next="\x1b]0;x\x07\r\n\0"),
+        8,
+        8,
+        "400",
+        out="restart",
     ),
     Fault("a total that grew", (50,), lambda asked: asked.changed(total=10_000), 0, 0),
     Fault("a total that is no number", (50,), lambda asked: asked.changed(total="many"), 0, 0),
