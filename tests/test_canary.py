@@ -587,3 +587,32 @@ def test_a_base_url_with_a_password_is_refused_without_showing_it(tmp_path: Path
     project.write(written(url.format(USERINFO), "bearer", ["items"], ()))
     done = project.run("pull", "shop", env={**ENVIRONMENT, "SHOP_AUTH": TOKEN})
     assert (2, []) == (done.code, hits(done.said.encode()))
+
+
+BUG = """
+class Bug:
+    cursor = "stable"
+
+    def after(self, response, records):
+        secret = os.environ["AWS_SECRET_ACCESS_KEY"]
+        raise ZeroDivisionError(f"of {secret} and " + open(".env").read())
+
+
+items = Stream(name="items", path="/items", records="items", model=Item, pagination=Bug())
+connector = Connector(name="shop", base_url="{url}", auth=AUTH, streams=(items,))
+"""
+
+
+def test_the_traceback_of_a_bug_tells_no_secret(tmp_path: Path) -> None:
+    """The only one that a user may see; a debugger of a library would print what the variables hold."""
+    with Scenery(tmp_path, "bearer", {"items": lambda said: said.items()}) as scenery:
+        scenery.project.write(MODEL + BUG.replace("{url}", scenery.base).replace("AUTH", AUTHS["bearer"]))
+        home, user = scenery.project.path, f"someone:{quote(PROXY, safe='')}"
+        environment = {**ENVIRONMENT, "SYNCER_PROXY": scenery.way.url(user)}
+        process = scenery.project.start("pull", "shop", *LOUD, env=environment)
+        said = "".join(process.communicate(timeout=60))
+        everything = {str(path): path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    assert (1, True, True) == (process.returncode, "ZeroDivisionError" in said, "bug in syncer" in said), said
+    assert [] == hits(said.encode())
+    kept = {place: hits(content) for place, content in everything.items() if not place.endswith((".env", ".netrc"))}
+    assert {} == {place: names for place, names in kept.items() if names and "connectors" not in place}

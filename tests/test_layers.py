@@ -103,6 +103,24 @@ def test_a_library_comes_in_through_its_own_door(library: str) -> None:
     assert set() == users - DOORS[library]
 
 
+CODE = {"exec", "eval", "compile", "__import__"}
+"""What turns text into code. A connector is a program, and `config` runs it; nothing else is."""
+
+
+def test_nothing_but_a_connector_is_run_as_code() -> None:
+    """No settings in a language that makes objects, no pickles, and no text that becomes code."""
+    makers = {"pickle", "marshal", "shelve", "yaml", "dill", "cloudpickle", "jsonpickle", "runpy", "code", "codeop"}
+    strange = [(layer(file), name) for file in FILES for _, name in imported(file) if name.split(".")[0] in makers]
+    assert [] == strange
+    calls = {
+        layer(file)
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CODE
+    }
+    assert {"config"} == calls
+
+
 @pytest.mark.parametrize("file", CONNECTORS, ids=lambda file: file.stem)
 def test_a_connector_imports_syncer_pydantic_and_the_standard_library_only(file: Path) -> None:
     allowed = sys.stdlib_module_names | {"syncer", "pydantic"}

@@ -1,9 +1,9 @@
 """Every system call of a pull that touches its output fails, or is the last one before a kill -9.
 
 strace counts the calls and lets the n-th fail, once or from then on, with each error a disk can give; or it kills
-the process before it, or interrupts it. Whatever call it was: the pull ends with exit code 6 and a message (green only where the call
-does not matter), never with a traceback, and the same command run again ends in the bytes, or rows, of a pull that
-was never disturbed.
+the process before it, or interrupts it. Whatever call it was: the pull ends with exit code 6 and a message (green
+only where the call does not matter), never with a traceback, and the same command run again ends in the bytes, or
+rows, of a pull that was never disturbed.
 
 The short form takes a sample of the calls by the printed seed; --long takes them all.
 """
