@@ -273,6 +273,42 @@ def test_however_few_files_may_be_open_a_pull_ends_well_or_says_so(shop: tuple[A
     assert codes.count(6) > 3
 
 
+# --- threads ---
+
+
+def threadless() -> None:
+    """Every thread wants a stack that is larger than all the memory there may be."""
+    resource.setrlimit(resource.RLIMIT_STACK, (2**32, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a thread's stack is that of the process on Linux only")
+@pytest.mark.parametrize("sink", SINKS)
+@pytest.mark.parametrize("begun", [False, True], ids=["nothing there", "a run begun"])
+def test_where_no_thread_can_be_started_a_pull_says_so_and_goes_on_exactly(
+    shop: tuple[Api, Path], sink: str, begun: bool
+) -> None:
+    """In a process of its own, because a fork keeps the size."""
+    _, project = shop
+    assert 0 == pull(project, sink, out=project / "calm").code
+    if begun:
+        assert 0 == pull(project, sink, "--max-pages", "1").code
+    done = subprocess.run(
+        [sys.executable, "-m", "syncer", "pull", "shop", "--out", "out", "--sink", sink, "--quiet"],
+        cwd=project,
+        env={**CLEAN, "HOME": str(project), "SYNCER_STATE": str(project / "state")},
+        preexec_fn=threadless,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (6, "error: can't start new thread") == (done.returncode, done.stderr.splitlines()[0]), done.stderr
+    assert "Traceback" not in done.stderr
+    assert 0 == pull(project, sink, run=2).code
+    assert outcome(project / "calm", sink) == outcome(project / "out", sink)
+
+
 # --- the disk ---
 
 

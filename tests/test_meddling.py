@@ -254,6 +254,22 @@ def test_what_is_no_file_in_a_files_place_is_said_and_nothing_is_asked(
     assert EVERYTHING == half.output()
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("file", ["items.jsonl", "items.rejects.jsonl"])
+@pytest.mark.parametrize("odd", ODD)
+def test_neither_does_a_first_pull_write_into_what_is_no_file(
+    project: Project, api: Api, monkeypatch: pytest.MonkeyPatch, file: str, odd: str
+) -> None:
+    project.write(connector(api.url))
+    path = project.data / "shop" / file
+    path.parent.mkdir(parents=True)
+    monkeypatch.chdir(project.path)
+    ODD[odd](path)
+    done = project.run("pull", "shop")
+    assert (6, []) == (done.code, api.seen), done.said
+    assert path.name in done.stdout
+
+
 def test_output_that_moves_takes_its_state_along_and_another_place_begins_anew(half: Project, api: Api) -> None:
     before = half.output()
     shutil.copytree(half.data, half.path / "moved")
