@@ -23,7 +23,7 @@ UNCOVERED = "not covered: "
 
 
 @cache
-def tests_in(file: str) -> set[str]:
+def defined(file: str) -> set[str]:
     """The tests of a file, those of its classes with the name of the class."""
     found = set()
     for node in ast.parse((ROOT / file).read_text()).body:
@@ -59,7 +59,7 @@ def test_every_row_names_tests_that_there_are_or_says_why_not(number: int) -> No
     scenarios = SCENARIO.findall(proof)
     assert "" == re.sub(r"[, ]", "", SCENARIO.sub("", TEST.sub("", proof)))
     assert named or scenarios
-    assert [] == [f"{file}::{name}" for file, name, _ in named if name not in tests_in(file)]
+    assert [] == [f"{file}::{name}" for file, name, _ in named if name not in defined(file)]
     known = {fault.name: fault.numbers for fault in FAULTS}
     assert [] == [name for name in scenarios if name not in known]
 
@@ -79,5 +79,5 @@ def test_every_number_that_a_scenario_stands_for_is_one() -> None:
 
 def test_a_test_that_is_not_there_would_be_noticed() -> None:
     file = f"tests/{Path(__file__).name}"
-    assert "test_every_number_of_the_catalogue_has_one_row" in tests_in(file)
-    assert "test_this_one_is_not_there" not in tests_in(file)
+    assert "test_every_number_of_the_catalogue_has_one_row" in defined(file)
+    assert "test_this_one_is_not_there" not in defined(file)
