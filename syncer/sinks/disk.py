@@ -153,9 +153,12 @@ class Lock:
         while self._descriptor < 0:
             with explained(self._path, "open the lock"):
                 descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.close(descriptor)
-                raise SinkError(f"{self._path} is not a regular file", hint="remove it and run the same command again")
+                try:
+                    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                        raise SinkError(f"{self._path} is not a regular file", hint="move it away")
+                except BaseException:
+                    os.close(descriptor)
+                    raise
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
