@@ -232,12 +232,16 @@ ODD: dict[str, Callable[[Path], object]] = {
     "a device": lambda path: path.symlink_to("/dev/null"),
     "a socket": _socket,
 }
-FILES = ["items.jsonl", "items.rejects.jsonl", ".syncer/state.db", ".syncer/items.jsonl.lock"]
+PLACES = [
+    *(("items.jsonl", odd) for odd in ODD),
+    ("items.rejects.jsonl", "a FIFO"),
+    *((".syncer/state.db", odd) for odd in ("a FIFO", "a directory", "a device")),
+    *((".syncer/items.jsonl.lock", odd) for odd in ("a FIFO", "a socket")),
+]
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize(("file", "odd"), PLACES)
 def test_what_is_no_file_in_a_files_place_is_said_and_nothing_is_asked(
     half: Project, api: Api, monkeypatch: pytest.MonkeyPatch, file: str, odd: str
 ) -> None:
@@ -255,13 +259,12 @@ def test_what_is_no_file_in_a_files_place_is_said_and_nothing_is_asked(
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("file", ["items.jsonl", "items.rejects.jsonl"])
 @pytest.mark.parametrize("odd", ODD)
 def test_neither_does_a_first_pull_write_into_what_is_no_file(
-    project: Project, api: Api, monkeypatch: pytest.MonkeyPatch, file: str, odd: str
+    project: Project, api: Api, monkeypatch: pytest.MonkeyPatch, odd: str
 ) -> None:
     project.write(connector(api.url))
-    path = project.data / "shop" / file
+    path = project.data / "shop" / "items.jsonl"
     path.parent.mkdir(parents=True)
     monkeypatch.chdir(project.path)
     ODD[odd](path)
