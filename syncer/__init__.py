@@ -1,8 +1,8 @@
 """syncer pulls paged records from HTTP APIs, validates each, and never repeats or loses one.
 
 The modules, in the order a record travels, which is also the order they may import one another in: errors,
-clock, events, page, answers, auth, moments, quotas, limits, rate, shared, pacer, rota, pagination, stream,
-fields — what a connector is made of; decode, ahead, peers, network, strict, wire, reach, retry, validators, cache,
+clock, events, page, answers, auth, moments, quotas, limits, rate, shared, pacer, rota, pagination, decode, fields,
+masks, stream — what a connector is made of; ahead, peers, network, strict, wire, reach, retry, validators, cache,
 client, fetch, quick, validate, checkpoint, sinks, terminal, report, space, log, ledger, history, metrics,
 telemetry, pull, review, replay, exhibit, check, config, progress, overview,
 picture, charts, webpage, cli — what happens to it.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         SigV4,
         TokenPool,
     )
-    from .fields import EpochSeconds
+    from .fields import EpochSeconds, Masked
     from .page import Header
     from .pagination import (
         ContentRange,
@@ -80,6 +80,7 @@ __all__ = [
     "LastRecord",
     "LinkHeader",
     "Login",
+    "Masked",
     "NextLink",
     "NextToken",
     "Offset",
@@ -120,7 +121,7 @@ _HOMES = {
         "SignedJWT",
         "TokenPool",
     ),
-    "fields": ("EpochSeconds",),
+    "fields": ("EpochSeconds", "Masked"),
     "page": ("Header",),
     "pagination": (
         "ContentRange",

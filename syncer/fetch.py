@@ -28,6 +28,7 @@ def pages(
     tail: Sequence[str] = (),
     limit: int | None = None,
     several: Several | None = None,
+    key: bytes = b"",
 ) -> Generator[Page, None, None]:
     """Yield the pages from this request to the end of the stream.
 
@@ -36,7 +37,8 @@ def pages(
     with records, `empty` how many empty pages have come in a row; `back` and `tail` are the request for that
     page and its records. Where the cursor counts from the start of a list, a resumed run reads that page
     again, and what has moved across the place is taken with the next page. After `limit` pages it is over. `several`
-    asks for pages before their turn. A page that the API calls too large is asked for in a smaller one.
+    asks for pages before their turn. A page that the API calls too large is asked for in a smaller one. `key`
+    makes fingerprints of records that tell nothing of what is masked in them.
 
     ProtocolError for a cursor that was followed before, a page that repeats the one before it, a next
     page on another server, or more empty pages than the stream allows. Nothing of such a page is
@@ -49,7 +51,7 @@ def pages(
     before: Sequence[JSON] = ()
     if resumed and back is not None and stream.pagination.cursor == "shifting":
         _, again = client.fetch(back.under(client.base_url), stream, resumed=True)
-        moved = again if _content(again) != last else None
+        moved = again if _content(again, key) != last else None
     while request is not None:
         saved = request.below(client.base_url)
         request = saved.under(client.base_url)
@@ -71,7 +73,7 @@ def pages(
         except ProtocolError as error:
             error.message = f"page {number}: {error.message}"
             raise
-        content = _content(records)
+        content = _content(records, key)
         same = content == last or _alike(before, records)
         if records and same and not stream.may_repeat and not anew(stream.pagination, request):
             raise ProtocolError(
@@ -89,11 +91,11 @@ def pages(
                 f"the answer has no number at {_named(stream.total)}, which total= names, so a list that ends too early"
                 " cannot be told; is that name right?"
             )
-        marks = [_mark([record]) for record in records[-TAIL:]] if stream.pagination.cursor == "shifting" else []
+        marks = [_mark([record], key) for record in records[-TAIL:]] if stream.pagination.cursor == "shifting" else []
         if saved != wanted:
             note = f"page {number} was too large for the API and came as a smaller one, like those behind it"
         if moved is not None:
-            records, moved = _unread([*moved, *records], tail), None
+            records, moved = _unread([*moved, *records], tail, key), None
             note = "the list has moved since the last pull stopped; what slid past that place is taken with this page"
         last, before, empty = (content, records, 0) if records else (last, before, empty + 1)
         if empty > stream.max_empty_pages and following is not None:
@@ -124,9 +126,9 @@ TAIL = 20
 """How many records of a page are marked: enough to find its end again where a few of them have gone."""
 
 
-def _unread(both: list[JSON], tail: Sequence[str]) -> list[JSON]:
+def _unread(both: list[JSON], tail: Sequence[str], key: bytes) -> list[JSON]:
     """Of the last page, read again, and the one behind it: what stands behind the records taken before."""
-    read = taken(frozenset(tail), [_mark([record]) for record in both])
+    read = taken(frozenset(tail), [_mark([record], key) for record in both])
     if not read:
         raise StateError(
             "the list has moved by more than a page since the last pull stopped, so records may have slipped past it",
@@ -159,11 +161,11 @@ def _named(place: Place) -> str:
     return f"the header {place.name}" if isinstance(place, Header) else repr(place)
 
 
-def _content(records: Sequence[JSON]) -> str:
+def _content(records: Sequence[JSON], key: bytes) -> str:
     """A fingerprint of a page's records as they came, whatever is in them."""
     if isinstance(records, Rows):
-        return digest(b"\n".join(records.raws)) if records else ""
-    return _mark(records)
+        return digest(b"\n".join(records.raws), key=key) if records else ""
+    return _mark(records, key)
 
 
 def _alike(before: Sequence[JSON], records: Sequence[JSON]) -> bool:
@@ -174,7 +176,7 @@ def _alike(before: Sequence[JSON], records: Sequence[JSON]) -> bool:
     return len(before) == len(records) and lengths[0] == lengths[1] and _mark(before) == _mark(records)
 
 
-def _mark(records: Sequence[JSON]) -> str:
+def _mark(records: Sequence[JSON], key: bytes = b"") -> str:
     """A fingerprint of records in whatever order their fields come."""
     lines = []
     for record in records:
@@ -182,7 +184,7 @@ def _mark(records: Sequence[JSON]) -> str:
             lines.append(encode(record, ordered=True) if not isinstance(record, Unparsable) else record.text.encode())
         except (ValueError, RecursionError):
             lines.append(repr(record)[:1000].encode("utf-8", "backslashreplace") or text_of(record).encode())
-    return digest(b"\n".join(lines)) if lines else ""
+    return digest(b"\n".join(lines), key=key) if lines else ""
 
 
 def _total(stream: Stream, response: Response) -> int | None:

@@ -61,9 +61,9 @@ def bury(document: JSON, path: Path, value: JSON) -> JSON:
     return inner
 
 
-def digest(data: bytes, size: int = 12) -> str:
-    """A short fingerprint (BLAKE2b) in hexadecimal."""
-    return hashlib.blake2b(data, digest_size=size).hexdigest()
+def digest(data: bytes, size: int = 12, key: bytes = b"") -> str:
+    """A short fingerprint (BLAKE2b) in hexadecimal, which nobody can guess from without the key if there is one."""
+    return hashlib.blake2b(data, digest_size=size, key=key).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,3 +203,5 @@ class Page:
     """Fingerprints of its records as they came, by which a list that has moved is found again."""
     note: str = ""
     """What a person should know of this page."""
+    masked: Mapping[int, Any] = field(default_factory=dict)
+    """Of records that were masked before: what `validate.Mask` says of each, by its place on the page."""

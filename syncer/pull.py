@@ -35,6 +35,7 @@ from .errors import (
 )
 from .events import Committed, Event, Noticed, Observer, Started
 from .fetch import pages
+from .masks import MASK_KEY, key_mark, key_of
 from .page import Page
 from .pagination import anew
 from .report import Budget, Report, StreamReport
@@ -189,7 +190,7 @@ def _guarded(
         done.status = "stopped"
     except SyncerError as error:
         done.error = error.at(f"{connector.name}/{stream.name}")
-        if error.evidence:
+        if error.evidence and not stream.masks:  # nobody can tell where in it a record is
             kept = evidence(options.out / connector.name, stream.name, error.evidence, client.secrets())
             error.hint += f"; the answer begins in {kept}" if kept else ""
     finally:
@@ -211,7 +212,8 @@ def _pull(
 ) -> None:
     """Bring one stream up to date, one committed page at a time."""
     before = target.open()
-    checkpoint = _start(before, connector, stream, settings, client.base_url, clock, options)
+    key = _key(before, stream, options, connector.name)
+    checkpoint = _start(before, connector, stream, settings, client.base_url, clock, options, key)
 
     def notice(text: str) -> None:
         done.notes.append(text)
@@ -224,7 +226,7 @@ def _pull(
     observe(Started(stream.name, done.resumed, checkpoint.counts.pages, checkpoint.counts.fetched, checkpoint.bookmark))
     if refreshing(stream, checkpoint) and not checkpoint.counts.pages:
         notice(STAYS)
-    validator = Validator(stream, target.refuses, client.safe)
+    validator = Validator(stream, target.refuses, client.safe, key=key)
     budget = Budget.parse(options.max_rejects or stream.max_rejects)
     since, older, pulled = checkpoint.bookmark, 0, 0
     held = before.stored.written
@@ -249,7 +251,7 @@ def _pull(
         counts = (now.pages, now.fetched, now.written, now.rejected, now.repeated)
         observe(Committed(stream.name, *counts, after.total, page.request.digest()))
 
-    coming, beside = _coming(stream, client, checkpoint, options), Beside()
+    coming, beside = _coming(stream, client, checkpoint, options, key), Beside()
     try:
         for page in coming.pages(settled):
             if not target.steady:
@@ -319,7 +321,7 @@ def _pull(
     done.notes[:] = [note for note in done.notes if note != STAYS]
 
 
-def _coming(stream: Stream, client: Client, checkpoint: Checkpoint, options: Options) -> Now | Ahead:
+def _coming(stream: Stream, client: Client, checkpoint: Checkpoint, options: Options, key: bytes) -> Now | Ahead:
     """The pages from the checkpoint on, fetched ahead unless that would change what they are."""
     most = MOST if options.concurrency is None else options.concurrency
     alone = most == 1 or client.cache is not None or stream.pagination.cursor == "single-use"
@@ -336,6 +338,7 @@ def _coming(stream: Stream, client: Client, checkpoint: Checkpoint, options: Opt
         tail=checkpoint.tail,
         limit=options.max_pages,
         several=several,
+        key=key,
     )
     return Now(coming) if several is None else Ahead(coming, several)
 
@@ -348,13 +351,20 @@ def _cache(
     options: Options,
     notice: Callable[[str], None],
 ) -> Cache | None:
-    """The answers kept of a conditional stream; those from before `--restart` or `syncer reset` are dropped."""
-    if not stream.conditional:
-        return None
+    """The answers kept of a conditional stream; those from before `--restart` or `syncer reset` are dropped.
+
+    And so are those of a stream that has come to mask what is in them.
+    """
     directory = options.out / connector.name / ".syncer" / "cache"
+    if not stream.conditional and not (stream.masks and directory.exists()):
+        return None
     cache = Cache(directory, stream.name, client.auth, client.environment, notice)
     if not checkpoint.counts.pages and (options.restart or checkpoint.run == 1):
         cache.clear()
+    if stream.masks:
+        cache.clear()
+        cache.close()
+        return None
     return cache
 
 
@@ -392,11 +402,13 @@ def _start(
     url: str,
     clock: Clock,
     options: Options,
+    key: bytes,
 ) -> Checkpoint:
     """Where this pull begins: the saved position if it still means the same, else the beginning of a new run."""
     now = fingerprint(connector, stream, settings)
     if not options.restart:
         unchanged(checkpoint, now, accepted=options.accept_changes)
+    now |= {MASK_KEY: key_mark(key)} if key else {}
     if checkpoint.open and checkpoint.counts.pages and stream.pagination.cursor == "single-use" and not options.restart:
         raise StateError(
             "the saved position can be used only once, and the pull that stopped may have used it",
@@ -411,12 +423,24 @@ def _start(
     return checkpoint.begin(first.below(url), now, clock.stamp(), anew=anew and checkpoint.run > 0)
 
 
+def _key(checkpoint: Checkpoint, stream: Stream, options: Options, source: str) -> bytes:
+    """The key for what the stream masks; nothing if it masks nothing. StateError if it is no longer that of the output.
+
+    By a new key nothing equals what is there: no record of a primary key that is masked would be found again.
+    """
+    if not stream.masks:
+        return b""
+    anew = options.restart or (options.accept_changes and not any(stream.masks.touches([name]) for name in stream.key))
+    return key_of(options.out / source, "" if anew else checkpoint.fingerprint.get(MASK_KEY, ""), make=True)
+
+
 def unchanged(checkpoint: Checkpoint, now: Mapping[str, str], *, accepted: bool = False) -> None:
     """Refuse to mix what was pulled before a change with what would come after it, unless the user has accepted that.
 
     `now` is the fingerprint of what the next page would be; some of its parts cannot change all the same. StateError.
     """
-    changed = changes(checkpoint.fingerprint, now) if checkpoint.run else []
+    saved = {part: text for part, text in checkpoint.fingerprint.items() if part != MASK_KEY}
+    changed = changes(saved, now) if checkpoint.run else []
     never = [part for part in changed if part.startswith(_KEYS + _ASKED if checkpoint.open else _KEYS)]
     if accepted:
         changed = never

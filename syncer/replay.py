@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from .checkpoint import Checkpoint, Counts, changes
 from .clock import Clock
 from .decode import DecodeError, decode, encode, exact
 from .errors import SinkError, StateError, StoppedError, SyncerError
+from .masks import MASK_KEY, key_mark, key_of
 from .page import JSON, MISSING, Page, Request
 from .report import Budget, by_name, failure
-from .review import Found, parsed, raw, read
+from .review import Found, masked, parsed, raw, read
 from .sinks import Sink
 from .sinks.held import Held
 from .stream import Stream, judging, model_fingerprint
@@ -101,9 +103,18 @@ def each(
     return rows
 
 
-def replay(stream: Stream, target: Sink, clock: Clock, done: Settled, safe: Callable[[str], str] = str) -> None:
+def replay(
+    stream: Stream,
+    target: Sink,
+    clock: Clock,
+    done: Settled,
+    safe: Callable[[str], str] = str,
+    home: Path = Path(),
+) -> None:
     """Judge the rejects of one stream again, and unless `done.dry_run` move those that pass. `safe` as of Validator.
 
+    `home` is where the key of what the stream masks is. Where a mask stands, nothing is asked of it; a reject that
+    only its masked values could make good stays.
     StateError if the stream's keys are others than those the output was made with, StoppedError after a signal;
     both before anything has happened. Otherwise as `Sink.open` and `Sink.amend`.
     """
@@ -113,7 +124,9 @@ def replay(stream: Stream, target: Sink, clock: Clock, done: Settled, safe: Call
         return
     _same_keys(before, stream)
     done.stored = before.stored
-    judge = _Judge(stream, target, before, clock, done, safe)
+    mark = before.fingerprint.get(MASK_KEY, "")
+    key = key_of(home, mark, make=not done.dry_run) if stream.masks else b""
+    judge = _Judge(stream, target, before, clock, done, Validator(stream, target.refuses, safe, key=key), key)
     judge.look()
     if done.dry_run:
         for line in target.rejects(newest=True):
@@ -181,10 +194,11 @@ class _Judge:
         before: Checkpoint,
         clock: Clock,
         done: Settled,
-        safe: Callable[[str], str],
+        validator: Validator,
+        key: bytes,
     ) -> None:
         self._stream, self._target, self._before, self._clock, self._done = stream, target, before, clock, done
-        self._validator = Validator(stream, target.refuses, safe)
+        self._validator, self._key = validator, key
         self._order = self._validator.order
         self._apart = bool(stream.key or stream.incremental)
         self._held: Held | None = None
@@ -216,7 +230,7 @@ class _Judge:
             # A model that changes its mind, or a reject that came during a dry run: nobody has looked for its versions.
             outcome = None
         if not isinstance(outcome, Record):
-            kept = _refused_again(found, outcome)
+            kept = _refused_again(found, outcome, masks=bool(self._key))
             count(self._done.failed, kept.cause)
             return kept.line
         self._remember(found, outcome)
@@ -232,7 +246,8 @@ class _Judge:
     def checkpoint(self, stamp: str) -> Checkpoint:
         """The state with everything settled; once a record has passed, its model is the output's model."""
         now = judging(self._stream)
-        adopted = {part: now[part] for part in _ADOPTED} if self._done.gone else {}
+        adopted = {part: now[part] for part in _ADOPTED if part in now} if self._done.gone else {}
+        adopted |= {MASK_KEY: key_mark(self._key)} if self._key else {}
         after = self._before.settled(self._moves.all, self._moves.mine, self._known, adopted, stamp)
         after = _ended(self._stream, after)
         self._done.stored, self._done.status = after.stored, after.status
@@ -247,12 +262,16 @@ class _Judge:
             return None
         if len(records) != 1:
             return None
-        page = Page(0, Request(""), "", records, None, None, self._clock.now(), "")
+        if (mask := masked(found.row)) and mask.more and self._stream.masks:
+            return None
+        before = {0: mask} if mask else {}
+        page = Page(0, Request(""), "", records, None, None, self._clock.now(), "", masked=before)
         verdict = self._validator.judge(page, found.row["run"], found.row["at"])
         if verdict.records:
             return verdict.records[0]
         again: dict[str, JSON] = exact(verdict.rejects[0].line)
-        return None if "text" in found.row and again["reasons"][0]["type"] == "not_json" else again
+        broken = "text" in found.row and again["reasons"][0]["type"] == "not_json"
+        return None if broken and not self._key else again
 
     def _superseded(self, record: Record) -> bool:
         """Whether a version that is as new is in the output, or a newer one was among the rejects before it."""
@@ -275,7 +294,7 @@ class _Judge:
             self._known[mark] = record.digest, record.wire
 
 
-_ADOPTED = ("unknown fields", "model")
+_ADOPTED = ("unknown fields", "model", "masked fields")
 """What a replay answers for: which records are accepted, and with which of their fields."""
 
 _KEYS = ("primary_key", "replication_key")
@@ -314,8 +333,11 @@ def _parsed(stream: Stream, line: bytes) -> Found:
         ) from None
 
 
-def _refused_again(found: Found, again: dict[str, JSON] | None) -> Found:
-    """The reject as it stays: with what is wrong with it now, but from where and when it was first refused."""
+def _refused_again(found: Found, again: dict[str, JSON] | None, *, masks: bool) -> Found:
+    """The reject as it stays: with what is wrong with it now, but from where and when it was first refused.
+
+    With `masks` its record too is what it is now: the stream may have come to mask what is in it.
+    """
     if again is None:
         return found
     kept: dict[str, JSON] = {}
@@ -324,11 +346,16 @@ def _refused_again(found: Found, again: dict[str, JSON] | None) -> Found:
             kept["reasons"] = again["reasons"]
             if "more" in again:
                 kept["more"] = again["more"]
+        elif masks and name in _RECORD:
+            kept |= {part: again[part] for part in _RECORD if part in again and part not in kept}
         elif name != "more":
             kept[name] = value
     if "model" in kept:
         kept["model"] = again["model"]
     return found if kept == found.row else Found(found.stream, encode(kept), kept)
+
+
+_RECORD = ("record", "text", "masked")
 
 
 def _ended(stream: Stream, after: Checkpoint) -> Checkpoint:

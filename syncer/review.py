@@ -22,7 +22,7 @@ from .page import JSON, digest
 from .sinks import Sink
 from .stream import Stream
 from .terminal import harmless, one_line, shortened
-from .validate import signature
+from .validate import Mask, signature
 
 Row = dict[str, Any]
 
@@ -107,7 +107,7 @@ def parsed(name: str, line: bytes) -> Found:
     except (ValueError, RecursionError):
         raise ValueError("it is not JSON") from None
     try:
-        _ = row["run"] + row["page"] + row["index"], datetime.fromisoformat(row["at"]) - _ZONED, raw(row)
+        _ = row["run"] + row["page"] + row["index"], datetime.fromisoformat(row["at"]) - _ZONED, raw(row), masked(row)
         _ = [(reason["path"].strip, reason["type"].strip, reason["message"].strip) for reason in row["reasons"]]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"it lacks what a reject has ({error})") from None
@@ -117,6 +117,16 @@ def parsed(name: str, line: bytes) -> Found:
 def raw(row: Mapping[str, Any]) -> str:
     """The record as it came, as JSON; its text where it is none."""
     return encode(row["record"]).decode() if "record" in row else str(row["text"])
+
+
+def masked(row: Mapping[str, Any]) -> Mask | None:
+    """Where masks stand in the record of a reject; None if it was not masked."""
+    if "masked" not in row:
+        return None
+    places, faults = row["masked"]["places"], row["masked"]["faults"]
+    if not all(isinstance(place, str) for place in places) or type(faults) is not int:
+        raise TypeError("masked")
+    return Mask(frozenset(places), more=faults)
 
 
 def locate(record: JSON, path: str) -> tuple[str, JSON, str]:

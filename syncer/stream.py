@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from string import Formatter
@@ -17,12 +17,14 @@ from urllib.parse import quote, urlsplit
 from .answers import When
 from .auth import Auth
 from .errors import ConfigError
-from .page import JSON, Path, Place, Request, digest
+from .page import JSON, Path, Place, Request, digest, steps
 from .pagination import Cursor, Pagination, SinglePage
 from .rate import Rate
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from .masks import Masks
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 """What connectors and streams may be called: their names become files, tables and variables."""
@@ -50,6 +52,9 @@ class Stream:
     again only if they have changed, for an API whose ETag or Last-Modified can be trusted. `size` names the
     parameter with the page size (`size_body`: its place in the body), so that a page which the API calls too
     large can be asked for in a smaller one; that of the pagination counts without it.
+
+    `mask` are paths to values that are never written down but as a hash, such as `("meta.email", "lines[].phone")`,
+    where the model does not name them; where it does, it says `Annotated[str, Masked()]`.
     """
 
     name: str
@@ -76,6 +81,7 @@ class Stream:
     conditional: bool = False
     size: str | None = None
     size_body: Path | None = None
+    mask: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse names that cannot be files, values of another kind, and keys that the model does not have."""
@@ -97,6 +103,7 @@ class Stream:
                     f"stream {self.name}: {self.model.__name__} has no field {key!r}",
                     hint=f"its fields are {', '.join(known)}",
                 )
+        _check_masks(self)
         if self.conditional and (self.method != "GET" or self.body is not None):
             raise ConfigError(f"stream {self.name}: conditional needs a GET without a body")
         if (self.since or self.since_body) and not self.replication_key:
@@ -110,6 +117,13 @@ class Stream:
         if self.primary_key is None:
             return ()
         return (self.primary_key,) if isinstance(self.primary_key, str) else self.primary_key
+
+    @property
+    def masks(self) -> Masks:
+        """Which of its values are never written."""
+        from .masks import masks
+
+        return masks(self.model, self.mask)
 
     @property
     def incremental(self) -> bool:
@@ -222,12 +236,17 @@ def fingerprint(connector: Connector, stream: Stream, settings: Mapping[str, str
 
 def judging(stream: Stream) -> dict[str, str]:
     """The part of the fingerprint that no setting changes: what a record is, and which are accepted."""
+    from .masks import rules
+
+    masked = sorted(rules(stream.model, stream.mask))
+    keyed = " masked" if any(stream.masks.touches([name]) for name in stream.key) else ""
     return {
-        "primary_key": _canonical(stream.key),
+        "primary_key": _canonical(stream.key) + keyed,
         "replication_key": _canonical([stream.replication_key, stream.since, stream.since_body]),
         "unknown fields": stream.unknown,
         "model": " ".join([stream.model.__name__, model_fingerprint(stream.model), *_field_marks(stream.model)]),
         "version": str(stream.version),
+        **({"masked fields": _canonical(masked)} if masked else {}),
     }
 
 
@@ -324,8 +343,51 @@ def _check_stream(stream: Stream) -> None:
         ("answers", isinstance(rules, tuple) and all(isinstance(one, When) for one in rules), "answers=(When(…),)"),
         ("max_empty_pages", type(stream.max_empty_pages) is int, "max_empty_pages=10"),
         ("version", type(stream.version) is int, "version=2"),
+        ("mask", isinstance(stream.mask, tuple), 'mask=("meta.email",) with its comma'),
     ):
         _check_kind(where, name, getattr(stream, name), right, example)
+
+
+def _check_masks(stream: Stream) -> None:
+    """Refuse to mask what is kept whole elsewhere: in a cursor, as a bookmark, or with the API's answers."""
+    from .masks import rules
+
+    where, found = f"stream {stream.name}", stream.masks
+    if not found:
+        return
+    if stream.conditional:
+        raise ConfigError(f"{where}: conditional keeps answers whole, and fields of them are masked", hint="choose one")
+    if stream.replication_key and found.touches([stream.replication_key]):
+        raise ConfigError(
+            f"{where}: the replication_key cannot be masked", hint="the bookmark holds it as the API needs it"
+        )
+    for key in stream.key:
+        if f"{key} remove" in rules(stream.model, stream.mask):
+            raise ConfigError(f"{where}: the primary key cannot be removed", hint="mask it by its hash: Masked()")
+    for path in _followed(stream):
+        if found.touches(path):
+            raise ConfigError(
+                f"{where}: {'.'.join(map(str, path))} is masked, but the next page is asked for by it",
+                hint="the checkpoint holds the next request as the API needs it",
+            )
+
+
+def _followed(stream: Stream) -> Iterator[tuple[str | int, ...]]:
+    """The places in a record from which the next request is made."""
+    inner = getattr(stream.pagination, "pages", None)
+    styles = [stream.pagination, *([inner] if callable(getattr(inner, "after", None)) else [])]
+    for style in [*styles, *(window for one in styles if (window := getattr(one, "window", None)))]:
+        if (path := getattr(style, "field", None)) is not None:
+            yield steps(path)
+        places = [getattr(style, name, None) for name in ("token", "path")] + [one for one, _ in _also(style)]
+        for place in places:
+            above = steps(stream.records)
+            if isinstance(place, str | tuple) and steps(place)[: len(above)] == above:
+                yield from filter(None, [steps(place)[len(above) + 1 :]])
+
+
+def _also(style: Any) -> Sequence[tuple[Any, Any]]:
+    return getattr(style, "also", ())
 
 
 def _check_connector(connector: Connector) -> None:

@@ -16,7 +16,10 @@ A reject is one line of JSON, enough to try again without the network:
      "model": "Order 4f1c...",               the model that refused it, with its fingerprint
      "at": "2026-01-31T12:00:00.000Z"}
 
-`reasons` holds the first 20; `"more": n` counts the others.
+`reasons` holds the first 20; `"more": n` counts the others. Of a stream that masks there is besides
+
+     "masked": {"places": ["email"], "faults": 1}    where a mask stands for a value, and how many of the reasons only
+                                                     the value itself could take back
 """
 
 from __future__ import annotations
@@ -28,11 +31,16 @@ from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from functools import cache, cached_property
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, RootModel, ValidationError, create_model
+from pydantic_core import PydanticKnownError
+from pydantic_core.core_schema import ErrorType
 
 from .decode import Rows, UnfitError, Unparsable, encode, exact, text_of
+from .errors import SyncerError
+from .fields import again
 from .page import JSON, MISSING, Page, digest
 from .quick import DIGITS, Quick
 from .stream import Stream, model_fingerprint, wire_names
@@ -49,6 +57,19 @@ class Reason:
     path: str
     type: str
     message: str
+    hidden: bool = False
+    """Whether a value that is masked had a part in it, so that nobody can tell from its mask what would be today."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """What is known of a record besides its masked form, so that it can be judged again: see the module."""
+
+    places: frozenset[str]
+    faults: tuple[Reason, ...] = ()
+    more: int = 0
+    alone: bool = False
+    """Whether the model was never asked about the rest of the record."""
 
 
 class Record(NamedTuple):
@@ -91,6 +112,8 @@ class Verdict:
     records: tuple[Record, ...]
     rejects: tuple[Reject, ...]
     unknown: Mapping[str, int]
+    kept: tuple[tuple[bytes, Mask], ...] = ()
+    """Each record as it may be kept, where the stream masks and the Validator was told to."""
 
 
 Refuses = Callable[[Mapping[str, JSON]], Iterable[Reason]]
@@ -100,11 +123,23 @@ Refuses = Callable[[Mapping[str, JSON]], Iterable[Reason]]
 class Validator:
     """Judges the pages of one stream for one sink.
 
-    `safe` takes secrets out of what the model's own code says, and out of the names of fields.
+    `safe` takes secrets out of what the model's own code says, and out of the names of fields. `key` is that of the
+    output's masks, which a stream that masks must have; SyncerError without. `keep` asks for `Verdict.kept`.
     """
 
-    def __init__(self, stream: Stream, refuses: Refuses, safe: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        refuses: Refuses,
+        safe: Callable[[str], str] = str,
+        *,
+        key: bytes = b"",
+        keep: bool = False,
+    ) -> None:
         self._stream, self._refuses, self._safe = stream, refuses, safe
+        self._masks, self._mask_key, self._keep = stream.masks, key, keep
+        if self._masks and not key:
+            raise SyncerError("there is no key for what this stream masks")
         self._model = stream.model
         self._names = wire_names(stream.model)
         self._title = f"{stream.model.__name__} {model_fingerprint(stream.model)}"
@@ -119,22 +154,30 @@ class Validator:
         accepted: list[Record] = []
         rejected: list[Reject] = []
         unknown: Counter[str] = Counter()
-        raws = page.records.raws if isinstance(page.records, Rows) and not self._open else ()
+        kept: list[tuple[bytes, Mask]] = []
+        quick = isinstance(page.records, Rows) and not self._open and not self._masks
+        raws = page.records.raws if isinstance(page.records, Rows) and quick else ()
         for index in range(len(page.records)):
             record = self._quickly(raws[index], unknown) if raws else None
             if record is not None:
                 accepted.append(record)
                 continue
             raw = page.records[index]
-            outcome = self._one(raw, unknown)
+            before: Mask | None = page.masked.get(index)
+            outcome = self._again(raw, unknown, before) if before else self._one(raw, unknown)
+            if self._masks and not isinstance(outcome, Record):
+                outcome = self._sorted(outcome)
+            if self._masks and self._keep:
+                kept.append(self._hidden(raw, outcome, before))
             if isinstance(outcome, Record):
                 accepted.append(outcome)
             else:
-                rejected.append(self._reject(raw, outcome, page, index, run, stamp))
+                rejected.append(self._reject(raw, outcome, page, index, run, stamp, before))
         named: Counter[str] = Counter()
         for name, count in unknown.items():
-            named[self._safe(name)] += count
-        return Verdict(tuple(accepted), tuple(rejected), dict(named))
+            if not self._masks or self._masks.shown(name) == name:  # else it is a name within what is masked
+                named[self._safe(name)] += count
+        return Verdict(tuple(accepted), tuple(rejected), dict(named), tuple(kept))
 
     def _quickly(self, raw: bytes, unknown: Counter[str]) -> Record | None:
         """The record if there is nothing odd about it; None if that cannot be told quickly, or it is refused."""
@@ -162,7 +205,7 @@ class Validator:
         known = self._attribute and wire is not None
         return Record(line, comparable(getattr(instance, self._attribute)) if known else self.order(wire), wire)
 
-    def _one(self, raw: JSON, unknown: Counter[str]) -> Record | list[Reason]:
+    def _one(self, raw: JSON, unknown: Counter[str], before: Mask | None = None) -> Record | list[Reason]:
         if isinstance(raw, Unparsable):
             return [Reason("", "not_json", f"The record is not JSON: {raw.problem}")]
         if not isinstance(raw, dict):
@@ -171,21 +214,78 @@ class Validator:
             line = encode(raw)
             if len(line) > VALUES and line.count(b",") >= VALUES and crowded(raw):
                 return [Reason("", "too_many_values", f"A record should hold at most {VALUES:,} values")]
-            instance = self._model.__pydantic_validator__.validate_json(line, strict=True)
+            instance = (self._lenient if before else self._model.__pydantic_validator__).validate_json(
+                line, strict=True
+            )
         except UnfitError as error:
             return [Reason(place(error.path), error.kind, str(error))]
         except ValidationError as error:
-            return reasons(error)
+            return [self._discreet(fault, raw) for fault in faults_of(error)] if self._masks else reasons(error)
         except MemoryError:
             raise
         except (Exception, SystemExit) as error:  # a validator of the author's model raised something of its own
             return [Reason("", "model_error", f"The model's own code failed: {type(error).__name__}")]
         if not isinstance(instance, BaseModel):
             return [Reason("", "model_error", "The model's own code returned something that is no model")]
-        return self._accepted(raw, line, instance, unknown)
+        return self._accepted(raw, line, instance, unknown, before)
+
+    def _again(self, raw: JSON, unknown: Counter[str], before: Mask) -> Record | list[Reason]:
+        """The same of a record that was masked: what was wrong with the values themselves is still wrong with them."""
+        if before.alone:
+            return list(before.faults)
+        named: Counter[str] = Counter()
+        outcome = self._one(raw, named, before)
+        if isinstance(outcome, Record):
+            if not before.faults:
+                unknown.update(named)
+            return list(before.faults) or outcome
+        return [*before.faults, *(one for one in self._sorted(outcome) if not one.hidden)] or outcome
+
+    @cached_property
+    def _lenient(self) -> Any:
+        return again(self._model)
+
+    def _discreet(self, fault: Mapping[str, Any], raw: JSON) -> Reason:
+        """A fault that pydantic found, without anything of a masked value that it or the model's code may repeat."""
+        path, near = self._masks.seen(fault["loc"])
+        kind, message = fault["type"], fault["msg"]
+        if kind not in _KINDS or (near and message != _usual(kind)):
+            message = "Not shown: the model's own code may repeat what is masked" if not near else "The value is masked"
+        hidden = near and kind != "missing" and _found(raw, fault["loc"]) is not None
+        return Reason(place(path), kind if kind in (*_KINDS, *_OWN) else "custom_error", message, hidden)
+
+    def _sorted(self, faults: Sequence[Reason]) -> list[Reason]:
+        """The faults, those first that only the masked values themselves could take back."""
+        known = []
+        for one in faults:
+            path = self._masks.shown(one.path)
+            near = one.hidden or (one.type in _OURS and self._masks.seen(stepped(path))[1])
+            known.append(Reason(path, one.type, one.message, near))
+        return sorted(known, key=lambda one: not one.hidden)
+
+    def _hidden(self, raw: JSON, outcome: Record | list[Reason], before: Mask | None) -> tuple[bytes, Mask]:
+        """A record as it may be kept, and what must be known to judge it again."""
+        found, places = self._masked(raw, before)
+        line = text_of(found).encode()
+        if isinstance(outcome, Record):
+            return line, Mask(places)
+        faults = [one for one in outcome if one.hidden]
+        never = bool(faults) and all(one.type in _OURS and one.type != "datetime_from_digits" for one in outcome)
+        alone = before.alone if before else never
+        return line, Mask(places, tuple(faults[:REASONS]), max(0, len(faults) - REASONS), alone)
+
+    def _masked(self, raw: JSON, before: Mask | None) -> tuple[JSON, frozenset[str]]:
+        done = before.places if before else frozenset()
+        found, places = self._masks.applied(raw, self._mask_key, done=done, kept=True)
+        return found, frozenset(places)
 
     def _accepted(
-        self, raw: dict[str, JSON], line: bytes, instance: BaseModel, unknown: Counter[str]
+        self,
+        raw: dict[str, JSON],
+        line: bytes,
+        instance: BaseModel,
+        unknown: Counter[str],
+        before: Mask | None,
     ) -> Record | list[Reason]:
         extra: list[str] = []
         epochs: list[str] = []
@@ -194,6 +294,10 @@ class Validator:
             return [Reason(path, "unknown_field", "The model does not name this field") for path in extra]
         if self._stream.unknown == "keep":
             values = raw
+        if self._masks:
+            done = before.places if before else frozenset()
+            values, _ = self._masks.applied(values, self._mask_key, done=done)
+            line = b""
         faults = [Reason(path, "datetime_from_digits", "A time should be an ISO date and time") for path in epochs]
         faults += [
             Reason(key, "missing_key", "A primary key should have a value")
@@ -206,13 +310,28 @@ class Validator:
         unknown.update(extra)
         key = self._stream.replication_key
         return Record(
-            line=line if values is raw else encode(values),
+            line=line if values is raw and line else encode(values),
             order=self.order(values.get(key)) if key else None,
             wire=values.get(key) if key else None,
         )
 
-    def _reject(self, raw: JSON, faults: Sequence[Reason], page: Page, index: int, run: int, stamp: str) -> Reject:
+    def _reject(
+        self,
+        raw: JSON,
+        faults: Sequence[Reason],
+        page: Page,
+        index: int,
+        run: int,
+        stamp: str,
+        before: Mask | None = None,
+    ) -> Reject:
         body: dict[str, JSON]
+        note: dict[str, JSON] = {}
+        more = before.more if before else 0
+        if self._masks:
+            raw, places = self._masked(raw, before)
+            undecided = sum(one.hidden for one in faults) + more
+            note = {"masked": {"places": sorted(places), "faults": undecided}} if places else {}
         faults = [Reason(self._safe(one.path), one.type, self._safe(one.message)) for one in faults]
         try:
             if isinstance(raw, Unparsable):
@@ -226,8 +345,9 @@ class Validator:
         saved = {
             "v": 1,
             "reasons": [{"path": r.path, "type": r.type, "message": r.message} for r in faults[:REASONS]],
-            **({"more": len(faults) - REASONS} if len(faults) > REASONS else {}),
+            **({"more": len(faults) + more - REASONS} if len(faults) + more > REASONS else {}),
             **body,
+            **note,
             "page": page.number,
             "index": index,
             "run": run,
@@ -310,10 +430,57 @@ def _moves(model: type[BaseModel]) -> bool:
     return any(validator.info.mode != "after" for validator in validators)
 
 
-def reasons(error: ValidationError) -> list[Reason]:
+def faults_of(error: ValidationError) -> list[Any]:
     """Every fault pydantic found, without the values it found them in."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    return [Reason(place(fault["loc"]), fault["type"], fault["msg"]) for fault in found]
+    return list(error.errors(include_url=False, include_input=False, include_context=False))
+
+
+def reasons(error: ValidationError) -> list[Reason]:
+    """The same in our form."""
+    return [Reason(place(fault["loc"]), fault["type"], fault["msg"]) for fault in faults_of(error)]
+
+
+_OWN = ("value_error", "assertion_error")
+"""The kinds whose words come from the model's own code."""
+_KINDS = frozenset(get_args(ErrorType)) - {*_OWN}
+"""The others that pydantic knows."""
+
+
+@cache
+def _usual(kind: Any) -> str | None:
+    """What pydantic says of a kind of fault, whatever the value; None where it puts something in."""
+    try:
+        return PydanticKnownError(kind).message()
+    except TypeError:
+        return None
+
+
+_OURS = (
+    "not_json",
+    "not_an_object",
+    "too_many_values",
+    "model_error",
+    "datetime_from_digits",
+    "lone_surrogate",
+    "number_out_of_range",
+    "too_deep",
+)
+"""The kinds that are found here and not by pydantic, as far as the value itself has a part in them."""
+
+
+def stepped(path: str) -> list[str | int]:
+    """`lines[2].price` as `("lines", 2, "price")`."""
+    return [int(index) if index else name for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
+
+
+def _found(raw: JSON, location: Iterable[str | int]) -> JSON:
+    """The value that a fault is about; names of alternatives, which are not in the record, are passed over."""
+    for step in location:
+        if isinstance(raw, list) and isinstance(step, int):
+            raw = raw[step] if step < len(raw) else raw
+        elif isinstance(raw, dict):
+            raw = raw.get(step, raw)
+    return raw
 
 
 def crowded(value: JSON) -> bool:

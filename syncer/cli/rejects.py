@@ -152,7 +152,7 @@ def replay(
     targets = _targets(source, chosen, out, sink)
 
     def work(stream: Stream, target: Sink, done: Settled) -> None:
-        run(stream, target, clock, done, lambda text: masked(text, hide))
+        run(stream, target, clock, done, lambda text: masked(text, hide), out / source)
 
     try:
         rows = each(source, targets, work, dry_run=dry_run)

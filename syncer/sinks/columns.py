@@ -34,6 +34,7 @@ def columns(stream: Stream) -> dict[str, str]:
     properties = schema.get("properties", {})
     names = properties if issubclass(stream.model, RootModel) else wire_names(stream.model)
     kinds = {name: _kind(properties.get(name, {"type": "mixed"}), definitions) for name in names}
+    kinds |= {name: "TEXT" for name in kinds if stream.masks.column(name)}
     if len(folded(kinds)) < len(kinds):
         raise ConfigError(f"stream {stream.name}: SQLite cannot hold two fields whose names differ only by case")
     if len(kinds) > LIMIT or any("\0" in name for name in kinds):
