@@ -4,7 +4,7 @@ The modules, in the order a record travels, which is also the order they may imp
 clock, events, page, answers, auth, moments, quotas, limits, rate, shared, pacer, rota, pagination, decode, fields,
 masks, stream — what a connector is made of; ahead, peers, network, strict, wire, reach, retry, validators, cache,
 client, fetch, quick, validate, checkpoint, sinks, terminal, report, space, log, ledger, history, metrics,
-telemetry, pull, review, replay, exhibit, check, config, progress, overview,
+telemetry, notify, pull, review, replay, exhibit, check, config, progress, overview,
 picture, charts, webpage, cli — what happens to it.
 The names below are all that a connector's author needs.
 """

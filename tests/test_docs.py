@@ -320,7 +320,7 @@ def test_every_error_is_drawn_in_the_tree() -> None:
 
 def test_the_example_environment_names_exactly_what_the_connectors_read() -> None:
     written = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    needed = {"SYNCER_OUT", "SYNCER_SINK", "SYNCER_CONNECTORS"}
+    needed = {"SYNCER_OUT", "SYNCER_SINK", "SYNCER_CONNECTORS", "SYNCER_NOTIFY"}
     for name, place in catalogue(ROOT / "connectors").items():
         found = load(name, place)
         needed |= {variable(found, setting) for setting in found.needs()}

@@ -31,6 +31,7 @@ DOORS = {
     "jinja2": {"webpage"},
     "markupsafe": {"webpage"},
     "pygal": {"charts"},
+    "apprise": {"notify"},
 }
 """Which modules may import a library; nothing else is said about the others."""
 

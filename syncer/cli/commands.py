@@ -16,6 +16,8 @@ from .given import (
     Folder,
     Log,
     Metrics,
+    Notify,
+    NotifyOn,
     Out,
     Settings,
     SinkKind,
@@ -84,6 +86,8 @@ def pull(
     log: Log = None,
     metrics: Metrics = None,
     traces: Traces = False,
+    notify: Notify = None,
+    notify_on: NotifyOn = None,
     as_json: AsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every request.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary, only errors.")] = False,
@@ -125,6 +129,8 @@ def pull(
         log,
         metrics,
         traces,
+        notify or "",
+        notify_on,
     )
     try:
         warning = overview.exposed(connector, chosen, options.settings or {}, variables())

@@ -64,6 +64,20 @@ Traces = Annotated[
     bool,
     typer.Option("--otel", help="Send a trace to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names."),
 ]
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        "--notify",
+        envvar="SYNCER_NOTIFY",
+        metavar="cmd:…|URL",
+        help="Tell somebody of a pull that failed or met something new: a command, a webhook, or an Apprise URL.",
+        show_envvar=True,
+    ),
+]
+NotifyOn = Annotated[
+    str | None,
+    typer.Option("--notify-on", metavar="WHAT", help="Only of these: failed,causes,drift. Without it of each."),
+]
 OUT = Path("data")
 
 

@@ -35,6 +35,8 @@ class Run:
     log: str | None = None
     metrics: Path | None = None
     traces: bool = False
+    notify: str = ""
+    notify_on: str | None = None
 
 
 def recorded(
@@ -59,6 +61,11 @@ def recorded(
             apart(option, Path(path), run.out / run.connector.name)
     if run.metrics:
         _writable(run.metrics)
+    if run.notify:
+        from .. import notify
+
+        notify.checked(run.notify)
+        notify.wanted(run.notify_on)
     watching: list[Observer] = []
 
     def tell(event: Event) -> None:
@@ -97,6 +104,8 @@ def recorded(
         found = ledger.end(report, code, fault)
         if run.metrics:
             _measure(run, run.metrics, found, notice)
+        if run.notify:
+            _notify(run, found, environment, hide, notice)
         tell(Finished(code, found["seconds"], *said))
         if log:
             log.close()
@@ -149,6 +158,18 @@ def _measure(run: Run, path: Path, found: Row, notice: Callable[[str], None]) ->
         write(path, text(found, max(good, default=None)))
     except OSError as error:
         notice(f"{path} was not written: {error.strerror}; it still tells of an earlier pull, if of any")
+
+
+def _notify(
+    run: Run, found: Row, environment: Mapping[str, str], hide: list[str], notice: Callable[[str], None]
+) -> None:
+    """Tell somebody of a run that needs them; never more than a note goes wrong."""
+    from .. import notify
+
+    reasons = notify.because(found, past(run.out, run.connector.name))
+    if reasons := [one for one in reasons if one in notify.wanted(run.notify_on)]:
+        body = notify.told(found, reasons, [*hide, *notify.secrets(run.notify)])
+        notify.send(run.notify, body, environment, notice)
 
 
 def past(out: Path, source: str) -> list[Row]:
