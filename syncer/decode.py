@@ -142,12 +142,20 @@ def encode(value: JSON, *, ordered: bool = False) -> bytes:
     """
     option = orjson.OPT_SORT_KEYS if ordered else 0
     try:
-        line = orjson.dumps(value, default=_number, option=option)
+        line = _trimmed(orjson.dumps(value, default=_number, option=option))
     except (TypeError, orjson.JSONEncodeError):
-        return orjson.dumps(_fit(value, ()), option=option)
+        return _trimmed(orjson.dumps(_fit(value, ()), option=option))
     if line.count(b"[") + line.count(b"{") > DEPTH:
         _fit(value, ())
     return line
+
+
+def _trimmed(line: bytes) -> bytes:
+    """The same in a buffer of its own length: orjson's begins with a kilobyte, and a page may have many short lines."""
+    return bytes(memoryview(line)) if len(line) < _SPACIOUS else line
+
+
+_SPACIOUS = 1024
 
 
 def exact(line: bytes) -> JSON:

@@ -189,7 +189,7 @@ class Watched(dict):
 os.environ = Watched(os.environ)
 sys.addaudithook(watch)
 import syncer
-[getattr(syncer, name) for name in syncer.__all__ if name != "EpochSeconds"]
+[getattr(syncer, name) for name in syncer.__all__ if name not in ("EpochSeconds", "Masked")]
 print(*seen, sep="; ")
 """
 
