@@ -22,6 +22,7 @@ The trail holds a mark of every request of the open run, against loops longer th
      "mark": "...", "last": "...", "empty": 0,   against loops: last request, last page, empty pages
      "back": {...}, "tail": [...],   the last page's request and records, to find a list that has moved again
      "unknown": {...},            fields the model does not name, this run, by name
+     "seen": {...}, "baseline": {...},   what this run saw, what the complete runs before it saw; see `seen`
      "total": 2400 | null, "least": 2390 | null,   what the API last declared, and the least of this run
      "started": "...", "saved": "...", "status": "open" | "complete" | "short" | "over budget",
      "sink": {...}}               what the sink must find again, for files their names, lengths and CRCs
@@ -44,6 +45,7 @@ from urllib.parse import unquote
 from .decode import encode
 from .errors import LockError, StateError, SyncerError
 from .page import JSON, Page, Request
+from .seen import NOTHING, Seen, joined, taken
 from .validate import Record, Reject, Verdict, less
 
 VERSION = 1
@@ -105,6 +107,8 @@ class Checkpoint:
     tail: Sequence[str] = ()
     empty: int = 0
     unknown: Mapping[str, int] = field(default_factory=dict)
+    seen: Seen = NOTHING
+    baseline: Seen = NOTHING
     total: int | None = None
     least: int | None = None
     started: str = ""
@@ -146,6 +150,7 @@ class Checkpoint:
             boundary={} if anew else self.boundary,
             pending={} if anew else self.boundary,
             stored=Counts() if anew else self.stored,
+            baseline=taken(self.baseline, self.seen, self.saved) if self.status == "complete" else self.baseline,
             started=stamp,
         )
 
@@ -190,6 +195,7 @@ class Checkpoint:
             tail=page.tail if page.digest else self.tail,
             empty=0 if page.records else self.empty + 1,
             unknown=dict(list(unknown.items())[:UNKNOWN]),
+            seen=joined(self.seen, verdict.seen),
             total=page.total if page.total is not None else self.total,
             least=min((total for total in (page.total, self.least) if total is not None), default=None),
             saved=stamp,
@@ -316,6 +322,8 @@ def parse(body: str, seq: int) -> tuple[Checkpoint, dict[str, JSON]]:
             cursor=Request.from_json(cursor) if cursor is not None else None,
             back=Request.from_json(back) if back is not None else None,
             tail=tuple(saved.pop("tail", ())),
+            seen=Seen.from_json(saved.pop("seen", {})),
+            baseline=Seen.from_json(saved.pop("baseline", {})),
             counts=Counts(**saved.pop("counts")),
             stored=Counts(**saved.pop("stored")),
             **saved,
@@ -338,7 +346,23 @@ def dump(checkpoint: Checkpoint, sink: Mapping[str, JSON]) -> str:
     del saved["seq"], saved["trail"]
     cursor = checkpoint.cursor.to_json() if checkpoint.cursor else None
     back = checkpoint.back.to_json() if checkpoint.back else None
-    return encode({"version": VERSION, **saved, "cursor": cursor, "back": back, "sink": dict(sink)}).decode()
+    del saved["seen"], saved["baseline"]
+    body = encode({"version": VERSION, **saved, "cursor": cursor, "back": back, "sink": dict(sink)})
+    seen, baseline = encode(checkpoint.seen.to_json()), _encoded(checkpoint.baseline)
+    return b"".join((body[:-1], b',"seen":', seen, b',"baseline":', baseline, b"}")).decode()
+
+
+_last: tuple[Seen, bytes] = (NOTHING, b"{}")
+
+
+def _encoded(baseline: Seen) -> bytes:
+    """The baseline's line of JSON, which is the same for all pages of a run."""
+    global _last
+    known, line = _last
+    if known is not baseline:
+        line = encode(baseline.to_json())
+        _last = (baseline, line)
+    return line
 
 
 def save(

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -93,12 +94,18 @@ def connector(name: str, directory: Path | None) -> Connector:
     return load(name, found[name])
 
 
-def load(name: str, place: Place) -> Connector:
-    """Run a connector's file, or load its entry point. ConfigError with the line at fault if that fails."""
+def load(name: str, place: Place, source: bytes | None = None) -> Connector:
+    """Run a connector's file, or load its entry point. ConfigError with the line at fault if that fails.
+
+    With a `source` that is run in the place of its file; the module that is loaded already stays as it is.
+    """
     if isinstance(place, ConfigError):
         raise place
     try:
-        loaded = place.load() if isinstance(place, EntryPoint) else _module(name, place)
+        if source is not None:
+            loaded = _instead(name, place, source)
+        else:
+            loaded = place.load() if isinstance(place, EntryPoint) else _module(name, place)
     except SyncerError as error:
         raise ConfigError(f"connector {name}: {error.message}", hint=error.hint) from None
     except (Exception, SystemExit) as error:  # whatever an author's file raises is theirs to see, in one line
@@ -114,6 +121,43 @@ def load(name: str, place: Place) -> Connector:
             hint="the file and its connector must have the same name",
         )
     return value
+
+
+def own(place: Place) -> bool:
+    """Whether a connector is a file of the user's, and not built in or installed."""
+    if not isinstance(place, Path) or not {"site-packages", "dist-packages"}.isdisjoint(place.parts):
+        return False
+    return place.parent not in [folder.resolve() for folder in _built_in()]
+
+
+def module_of(name: str, place: Place) -> ModuleType:
+    """The module of a connector that is loaded."""
+    return sys.modules[place.module if isinstance(place, EntryPoint) else f"syncer_connectors.{name}"]
+
+
+def source_of(place: Place) -> Path:
+    """The file that a connector is in. ConfigError if it is in none."""
+    if isinstance(place, ConfigError):
+        raise place
+    if isinstance(place, Path):
+        return place
+    found = find_spec(place.module)
+    if found is None or not found.origin or not found.origin.endswith(".py"):
+        raise ConfigError(f"{_shown(place)} is in no file of Python")
+    return Path(found.origin)
+
+
+def _instead(name: str, place: Place, source: bytes) -> object:
+    """What a connector's module would hold, were this its source."""
+    before = module_of(name, place)
+    module = ModuleType(before.__name__)
+    module.__file__, module.__package__ = str(source_of(place)), before.__package__
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(source, module.__file__, "exec"), module.__dict__)  # noqa: S102 the same program, but for its models
+    finally:
+        sys.modules[module.__name__] = before
+    return getattr(module, place.attr, module) if isinstance(place, EntryPoint) and place.attr else module
 
 
 def _built_in() -> list[Path]:

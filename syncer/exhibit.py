@@ -38,6 +38,7 @@ def grouped(source: str, groups: Sequence[Group], commands: Mapping[str, str], l
     blocks.append(
         f"every one of them: {commands['all']}, or with --json for machines\n"
         f"one as a whole: {commands['show']} {groups[0].samples[0].id}\n"
+        f"how to mend the model: {commands['drift']}\n"
         f"when the model is mended: {commands['replay']} --dry-run"
     )
     return "\n\n".join(blocks)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .ledger import Row
-from .report import aligned
+from .report import SHOWN, aligned
 from .space import size
 from .terminal import counted, one_line, shortened
 
@@ -55,8 +55,14 @@ def showing(row: Row) -> str:
         for stream in row["streams"]
         if stream.get("bookmark") is not None
     ]
+    drift = [
+        (f"{one['count']:,} of {one['of']:,}", stream["stream"], shortened(one["text"], 60))
+        for stream in row["streams"]
+        for one in stream.get("drift", ())[:SHOWN]
+    ]
     notes = [f"note: {one_line(note)}" for note in row["notes"]]
-    parts = [aligned(head), streams, "\n".join([*marks, *notes]), "\n".join([*why(row), *following(row)])]
+    changed = "not as it was\n" + aligned([("  " + count, *rest) for count, *rest in drift]) if drift else ""
+    parts = [aligned(head), streams, changed, "\n".join([*marks, *notes]), "\n".join([*why(row), *following(row)])]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -80,6 +81,13 @@ class Masks:
         except RecursionError:
             found = work.hidden(value, "hash", "")
         return (REMOVED if found is MISSING else found), places
+
+    def blanked(self, value: JSON) -> JSON:
+        """A record in which whatever is masked is the empty value of its type: what is left tells its shape only."""
+        try:
+            return _Work(b"", frozenset(), True, [], blank=True).masked(value, [self.root], "")
+        except RecursionError:
+            return None
 
     def column(self, name: str) -> bool:
         """Whether a field of the record is masked as a whole."""
@@ -216,6 +224,7 @@ class _Work:
     done: AbstractSet[str]
     kept: bool
     places: list[str]
+    blank: bool = False
 
     def masked(self, value: JSON, nodes: Iterable[_Node], at: str) -> JSON:
         known = _all(nodes)
@@ -242,6 +251,8 @@ class _Work:
         return self.hidden(value, "remove" if "remove" in rules else "hash", at)
 
     def hidden(self, value: JSON, rule: str, at: str) -> JSON:
+        if self.blank:
+            return type(value)() if isinstance(value, str | int | float | Decimal | list | dict) else ""
         self.places.append(at)
         if rule == "remove":
             return REMOVED if self.kept else MISSING

@@ -22,6 +22,8 @@ from .cache import Cache
 from .checkpoint import PENDING, Checkpoint, changes
 from .client import Client, Session
 from .clock import Clock
+from .drift import Change
+from .drift import changes as drift
 from .errors import (
     ConfigError,
     CredentialsError,
@@ -34,6 +36,7 @@ from .errors import (
     UnavailableError,
 )
 from .events import Committed, Event, Noticed, Observer, Started
+from .expected import expected
 from .fetch import pages
 from .masks import MASK_KEY, key_mark, key_of
 from .page import Page
@@ -197,6 +200,7 @@ def _guarded(
         if client.cache:
             client.cache.close()
         target.close()
+        done.drift = drifted(done.checkpoint, stream) if done.checkpoint else ()
 
 
 def _pull(
@@ -280,12 +284,13 @@ def _pull(
             checkpoint, pulled = after, pulled + 1
             if passed:
                 settled()
+                what = f"{connector.name} {stream.name}{options.flags}"
                 raise RejectBudgetError(
                     f"{passed}; most often {done.causes.most_common(1)[0][0]}" if done.causes else passed,
-                    hint=f"see `syncer rejects {connector.name} {stream.name}{options.flags}`; everything is saved"
+                    hint=f"see `syncer rejects {what}`; everything is saved"
                     + (_KEPT if refreshing(stream, after) else "")
                     + ("; to go on add --max-rejects 100%, or" if after.open else ";")
-                    + f" mend the model and type `syncer rejects replay {connector.name} {stream.name}{options.flags}`",
+                    + f" mend the model, as `syncer drift {what}` proposes, and type `syncer rejects replay {what}`",
                 )
             if checkpoint.open and clock.stop:
                 raise StoppedError
@@ -366,6 +371,12 @@ def _cache(
         cache.close()
         return None
     return cache
+
+
+def drifted(checkpoint: Checkpoint, stream: Stream) -> list[Change]:
+    """What the run of this checkpoint saw that the complete runs before it did not. Without those: what is refused."""
+    whole = None if checkpoint.open else not stream.incremental
+    return drift(checkpoint.seen, checkpoint.baseline, expected(stream.model), whole=whole)
 
 
 def _slipped(stream: Stream, page: Page, before: int | None, now: int | None) -> str:

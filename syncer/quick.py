@@ -40,8 +40,10 @@ _SCALARS = (str, int, float, bool, NoneType, Decimal, UUID)
 _TIMES = (datetime, date, AwareDatetime, NaiveDatetime, PastDatetime, FutureDatetime, PastDate, FutureDate)
 _LISTS = (list, tuple, set, frozenset, dict)  # and what they hold
 
-Plain = tuple[bytes, Mapping[str, JSON], BaseModel, Sequence[str]]
-"""The line of a record, its values, what the model made of it, and the fields that the model does not name."""
+Plain = tuple[bytes, Mapping[str, JSON], BaseModel, Sequence[str], Mapping[str, JSON] | None]
+"""The line of a record, its values, what the model made of it, the fields that the model does not name, and what came:
+None where the values are just that and the model has seen to each.
+"""
 
 Project = Callable[[BaseModel, dict[str, JSON], list[str], list[str]], Mapping[str, JSON]]
 """Leaves the fields that the model names; collects the others, and times that came as digits."""
@@ -72,7 +74,7 @@ class Quick:
             for name in self._times:
                 if type(text := values.get(name)) is str and text.rfind("-") < 1 and DIGITS.match(text):
                     return None
-            return raw, values, whole, ()
+            return raw, values, whole, (), None
         if raw.count(b"[") + raw.count(b"{") > DEPTH:
             return None
         return self._projected(raw, values, whole or self._part(raw))
@@ -100,8 +102,8 @@ class Quick:
         if digits or (extra and self._unknown == "reject"):
             return None
         if kept is values or self._unknown == "keep":
-            return raw, values, instance, extra
-        return encode(kept), kept, instance, extra
+            return raw, values, instance, extra, values
+        return encode(kept), kept, instance, extra, values
 
 
 def _certain(model: type[BaseModel], seen: tuple[type[BaseModel], ...] = ()) -> bool:

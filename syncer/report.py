@@ -9,14 +9,17 @@ from typing import Any, Literal
 
 from .answers import UNCHANGED
 from .checkpoint import Checkpoint, Counts
+from .drift import Change
 from .errors import ConfigError, SyncerError
 from .events import Ended, Event, Received, Requested, Retrying, Told, Waited
-from .terminal import counted, one_line
+from .terminal import counted, one_line, shortened
 
 Status = Literal["complete", "short", "capped", "stopped", "failed"]
 
 
 SHOWN = 10
+CHANGED = 3
+"""How many changes of a stream the end of a pull names; `syncer drift` shows them all."""
 """How many causes of a stream the summary lists."""
 LIMITS = 20
 """How many limits, and reasons to wait, are remembered: a server may make up any number of names."""
@@ -86,6 +89,9 @@ class StreamReport:
     stored: Counts = field(default_factory=Counts)
     causes: Counter[str] = field(default_factory=Counter)
     unknown: Mapping[str, int] = field(default_factory=dict)
+    drift: Sequence[Change] = ()
+    """What the run saw that the runs before it did not; found when the pull is over, from its last `checkpoint`."""
+    checkpoint: Checkpoint | None = None
     total: int | None = None
     bookmark: Any = None
     notes: list[str] = field(default_factory=list)
@@ -102,7 +108,7 @@ class StreamReport:
             mine.repeated - yours.repeated,
         )
         self.run, self.stored, self.unknown, self.total = after.counts, after.stored, after.unknown, after.total
-        self.bookmark = after.bookmark
+        self.bookmark, self.checkpoint = after.bookmark, after
 
     def ended(self) -> Ended:
         """How it ended, for whoever watches."""
@@ -128,6 +134,7 @@ class StreamReport:
             "stored": by_name(self.stored),
             "rejected_by_cause": dict(self.causes.most_common()),
             "unknown_fields": dict(self.unknown),
+            "drift": [change.to_json() for change in self.drift],
             "declared_total": self.total,
             "bookmark": self.bookmark,
             "places": dict(self.places),
@@ -197,7 +204,7 @@ class Report:
 
     def text(self) -> str:
         """A summary that can be pasted into a ticket."""
-        parts = [self._head(), _columns(self.streams), self._causes(), self._unknown(), self._next()]
+        parts = [self._head(), _columns(self.streams), self._causes(), self._drift(), self._unknown(), self._next()]
         return "\n\n".join(part for part in parts if part)
 
     def _head(self) -> str:
@@ -216,6 +223,16 @@ class Report:
                     (f"  {sum(n for _, n in others):>7,}", stream.stream, f"… {counted(len(others), 'more cause')}")
                 )
         return "rejected in this pull, by cause\n" + aligned(rows) if rows else ""
+
+    def _drift(self) -> str:
+        rows = []
+        for stream in self.streams:
+            # What is new in a first run is listed as an unknown field.
+            told = [one for one in stream.drift if one.before or one.what != "new"]
+            rows += [(f"  {one.count:>7,}", stream.stream, shortened(one.text, 60)) for one in told[:CHANGED]]
+            if others := told[CHANGED:]:
+                rows.append(("         ", stream.stream, f"… {counted(len(others), 'more change')}"))
+        return "not as it was, or not as the models expect it\n" + aligned(rows) if rows else ""
 
     def _unknown(self) -> str:
         rows = [
@@ -236,6 +253,8 @@ class Report:
         lines += [f"{kind}  {place}" for kind, place in dict.fromkeys(files)]
         if any(stream.causes or stream.stored.rejected for stream in self.streams):
             lines.append(f"next     syncer rejects {self.source}{self.flags}")
+        if any(one.before or one.refused for stream in self.streams for one in stream.drift):
+            lines.append(f"next     syncer drift {self.source}{self.flags}")
         if self.resume:
             lines.append(f"resume   {self.resume}")
         return "\n".join(lines)

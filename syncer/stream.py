@@ -95,8 +95,8 @@ class Stream:
         _check_headers(f"stream {self.name}", self.headers)
         _check_complete(self.model)
         known = wire_names(self.model)
-        for nested in _nested(self.model, set()):
-            wire_names(nested)
+        for model in nested(self.model, set()):
+            wire_names(model)
         for key in (*self.key, *([self.replication_key] if self.replication_key else [])):
             if key not in known:
                 raise ConfigError(
@@ -297,17 +297,17 @@ def wire_names(model: type[BaseModel]) -> dict[str, str]:
     return names
 
 
-def _nested(annotation: Any, seen: set[Any]) -> set[Any]:
-    """The models within a type, at any depth."""
+def nested(annotation: Any, seen: set[Any]) -> set[Any]:
+    """The models within a type, itself included, at any depth; `seen` are those known already, and grows."""
     fields = getattr(annotation, "model_fields", None)
     if isinstance(annotation, type) and isinstance(fields, dict):
         if annotation not in seen:
             seen.add(annotation)
             for info in fields.values():
-                _nested(info.annotation, seen)
+                nested(info.annotation, seen)
     else:
         for inner in get_args(annotation):
-            _nested(inner, seen)
+            nested(inner, seen)
     return seen
 
 

@@ -28,7 +28,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache, cached_property
@@ -38,14 +38,23 @@ from pydantic import BaseModel, RootModel, ValidationError, create_model
 from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ErrorType
 
+from .choices import Choices
 from .decode import Rows, UnfitError, Unparsable, encode, exact, text_of
+from .drift import refusals
 from .errors import SyncerError
+from .expected import LABEL, expected, label, moves, taken_names
 from .fields import again
+from .moulds import Mould
 from .page import JSON, MISSING, Page, digest
 from .quick import DIGITS, Quick
+from .seen import NOTHING, Seen, joined
+from .shapes import Kind, shape
 from .stream import Stream, model_fingerprint, wire_names
+from .tally import Refusal, Tally
 
 REASONS = 20
+LABELS = 4096
+"""How many names from data are remembered as they may be kept."""
 VALUES = 1_000_000
 """How many values a record may hold: each may be a fault, and pydantic keeps about a kilobyte of every one."""
 
@@ -59,6 +68,8 @@ class Reason:
     message: str
     hidden: bool = False
     """Whether a value that is masked had a part in it, so that nobody can tell from its mask what would be today."""
+    location: tuple[str | int, ...] = ()
+    """The way to the place as pydantic names it; empty for the whole record, and where the fault is not pydantic's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +118,14 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a page. `unknown` counts fields that the model does not name."""
+    """What became of a page. `unknown` counts fields that the model does not name; `seen` is what was in them."""
 
     records: tuple[Record, ...]
     rejects: tuple[Reject, ...]
     unknown: Mapping[str, int]
     kept: tuple[tuple[bytes, Mask], ...] = ()
     """Each record as it may be kept, where the stream masks and the Validator was told to."""
+    seen: Seen = NOTHING
 
 
 Refuses = Callable[[Mapping[str, JSON]], Iterable[Reason]]
@@ -148,6 +160,11 @@ class Validator:
         self._keys, self._key = stream.key, stream.replication_key
         self._attribute = self._names.get(self._key or "", "") if self._quick.certain else ""
         self.order = ordering(stream)
+        self.expected = expected(stream.model)
+        self._mould = Mould(stream.model)
+        self._tally = Tally(self.expected, self._named)
+        self._choices = Choices(self.expected, safe, self._masks.touches if self._masks else None)
+        self._labels: dict[str, str] = {}
 
     def judge(self, page: Page, run: int, stamp: str) -> Verdict:
         """Every record of the page, accepted or rejected; none is lost, none raises."""
@@ -155,10 +172,12 @@ class Validator:
         rejected: list[Reject] = []
         unknown: Counter[str] = Counter()
         kept: list[tuple[bytes, Mask]] = []
+        shapes: Counter[Kind] = Counter()
+        against: Counter[Refusal] = Counter()
         quick = isinstance(page.records, Rows) and not self._open and not self._masks
         raws = page.records.raws if isinstance(page.records, Rows) and quick else ()
         for index in range(len(page.records)):
-            record = self._quickly(raws[index], unknown) if raws else None
+            record = self._quickly(raws[index], unknown, shapes) if raws else None
             if record is not None:
                 accepted.append(record)
                 continue
@@ -173,13 +192,40 @@ class Validator:
                 accepted.append(outcome)
             else:
                 rejected.append(self._reject(raw, outcome, page, index, run, stamp, before))
+            if not before:
+                self._look(raw, outcome, shapes, against)
         named: Counter[str] = Counter()
         for name, count in unknown.items():
             if not self._masks or self._masks.shown(name) == name:  # else it is a name within what is masked
                 named[self._safe(name)] += count
-        return Verdict(tuple(accepted), tuple(rejected), dict(named), tuple(kept))
+        seen = joined(self._tally(shapes, against, stamp), self._choices.taken(stamp))
+        return Verdict(tuple(accepted), tuple(rejected), dict(named), tuple(kept), seen)
 
-    def _quickly(self, raw: bytes, unknown: Counter[str]) -> Record | None:
+    def _look(
+        self, raw: JSON, outcome: Record | list[Reason], shapes: Counter[Kind], against: Counter[Refusal]
+    ) -> None:
+        """Count what a record that went the careful way shows; of what is masked no more than its type."""
+        came = self._masks.blanked(raw) if self._masks else raw
+        shapes[shape(came) if type(came) is dict else type(came)] += 1
+        if isinstance(outcome, Record):
+            self._choices.add(outcome.values)
+            return
+        faults = ((one.location, one.type) for one in outcome if not one.hidden)
+        against.update(refusals(came, faults, self.expected, self._safe))
+        if type(came) is dict:
+            self._choices.add(came)
+
+    def _named(self, name: str) -> str:
+        """A name from data as it may be kept."""
+        if name not in self._labels:
+            if len(self._labels) >= LABELS:
+                self._labels.clear()
+            if len(name) > LABEL:
+                return label(self._safe(name))
+            self._labels[name] = label(self._safe(name))
+        return self._labels[name]
+
+    def _quickly(self, raw: bytes, unknown: Counter[str], shapes: Counter[Kind]) -> Record | None:
         """The record if there is nothing odd about it; None if that cannot be told quickly, or it is refused."""
         if len(raw) > VALUES and raw.count(b",") >= VALUES:
             return None
@@ -191,7 +237,7 @@ class Validator:
             return None
         if found is None:
             return None
-        line, values, instance, extra = found
+        line, values, instance, extra, came = found
         for key in self._keys:
             if values.get(key) is None:
                 return None
@@ -199,6 +245,8 @@ class Validator:
             return None
         if extra:
             unknown.update(extra)
+        shapes[self._mould(values) if came is None else shape(came)] += 1
+        self._choices.add(values)
         if self._key is None:
             return Record(line, None, None)
         wire = values.get(self._key)
@@ -252,7 +300,7 @@ class Validator:
         if kind not in _KINDS or (near and message != _usual(kind)):
             message = "Not shown: the model's own code may repeat what is masked" if not near else "The value is masked"
         hidden = near and kind != "missing" and _found(raw, fault["loc"]) is not None
-        return Reason(place(path), kind if kind in (*_KINDS, *_OWN) else "custom_error", message, hidden)
+        return Reason(place(path), kind if kind in (*_KINDS, *_OWN) else "custom_error", message, hidden, path)
 
     def _sorted(self, faults: Sequence[Reason]) -> list[Reason]:
         """The faults, those first that only the masked values themselves could take back."""
@@ -260,7 +308,7 @@ class Validator:
         for one in faults:
             path = self._masks.shown(one.path)
             near = one.hidden or (one.type in _OURS and self._masks.seen(stepped(path))[1])
-            known.append(Reason(path, one.type, one.message, near))
+            known.append(replace(one, path=path, hidden=near))
         return sorted(known, key=lambda one: not one.hidden)
 
     def _hidden(self, raw: JSON, outcome: Record | list[Reason], before: Mask | None) -> tuple[bytes, Mask]:
@@ -291,7 +339,9 @@ class Validator:
         epochs: list[str] = []
         values = raw if self._open else _project_value(instance, raw, "", extra, epochs)
         if extra and self._stream.unknown == "reject":
-            return [Reason(path, "unknown_field", "The model does not name this field") for path in extra]
+            return [
+                Reason(path, "unknown_field", "The model does not name this field", location=(path,)) for path in extra
+            ]
         if self._stream.unknown == "keep":
             values = raw
         if self._masks:
@@ -376,9 +426,9 @@ def project(
     names = _names_of(type(instance))
     if instance.model_config.get("extra") == "allow":
         return raw
-    expected = {names[key] for key in raw if key in names}
+    wanted = {names[key] for key in raw if key in names}
     found = instance.model_fields_set & set(names.values())
-    if expected != found and (prefix or not expected < found or _moves(type(instance))):
+    if wanted != found and (prefix or not wanted < found or moves(type(instance))):
         return raw
     kept: dict[str, JSON] = {}
     changed = False
@@ -418,16 +468,8 @@ _NAMES: dict[type[BaseModel], dict[str, str]] = {}
 def _names_of(model: type[BaseModel]) -> dict[str, str]:
     """The names under which the model takes its fields from JSON, remembered by class."""
     if model not in _NAMES:
-        config = model.model_config
-        both = config.get("populate_by_name") or config.get("validate_by_name")
-        _NAMES[model] = {**({name: name for name in model.model_fields} if both else {}), **wire_names(model)}
+        _NAMES[model] = taken_names(model)
     return _NAMES[model]
-
-
-def _moves(model: type[BaseModel]) -> bool:
-    """Whether the model's own code sees the object before its fields do, and so may take them from elsewhere."""
-    validators = model.__pydantic_decorators__.model_validators.values()
-    return any(validator.info.mode != "after" for validator in validators)
 
 
 def faults_of(error: ValidationError) -> list[Any]:
@@ -437,7 +479,9 @@ def faults_of(error: ValidationError) -> list[Any]:
 
 def reasons(error: ValidationError) -> list[Reason]:
     """The same in our form."""
-    return [Reason(place(fault["loc"]), fault["type"], fault["msg"]) for fault in faults_of(error)]
+    return [
+        Reason(place(fault["loc"]), fault["type"], fault["msg"], location=fault["loc"]) for fault in faults_of(error)
+    ]
 
 
 _OWN = ("value_error", "assertion_error")
@@ -528,14 +572,14 @@ def ordering(stream: Stream) -> Callable[[JSON], Any]:
     alone: dict[str, Any] = {attribute: (info.annotation, info)}
     others: dict[str, Any] = {name: (Any, None) for name in stream.model.model_fields if name != attribute}
     # The subclass has the field's own validators; the plain model stands in where the model's need the other fields.
-    shapes = [create_model("Key", __base__=stream.model, **others), create_model("Key", **alone)]
+    keys = [create_model("Key", __base__=stream.model, **others), create_model("Key", **alone)]
 
     def typed(value: JSON) -> Any:
         if value is None or value is MISSING:
             return None
-        for shape in shapes:
+        for one in keys:
             try:
-                instance = shape.__pydantic_validator__.validate_json(encode({key: value}), strict=True)
+                instance = one.__pydantic_validator__.validate_json(encode({key: value}), strict=True)
                 return comparable(getattr(instance, attribute))
             except MemoryError:
                 raise

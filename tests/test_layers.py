@@ -32,6 +32,7 @@ DOORS = {
     "markupsafe": {"webpage"},
     "pygal": {"charts"},
     "apprise": {"notify"},
+    "libcst": {"rewrite"},
 }
 """Which modules may import a library; nothing else is said about the others."""
 

@@ -229,7 +229,7 @@ def test_what_was_known_before_the_last_run_is_what_earlier_pulls_into_this_sink
 
 def sampled(one: Found) -> str:
     """The lines of the sample in the list of causes, as one."""
-    lines = grouped("shop", causes([one], {}), dict.fromkeys(("all", "show", "replay"), "syncer")).splitlines()
+    lines = grouped("shop", causes([one], {}), dict.fromkeys(("all", "show", "drift", "replay"), "syncer")).splitlines()
     (at,) = [at for at, line in enumerate(lines) if line.startswith("    sample ")]
     return "".join(line.removeprefix("    ") for line in lines[at + 1 : lines.index("", at)])
 

@@ -10,6 +10,7 @@ from .. import __version__
 from ..clock import Clock
 from ..errors import ConfigError, SyncerError
 from ..terminal import say
+from .drift import drift
 from .given import (
     OUT,
     AsJson,
@@ -210,6 +211,9 @@ def status(
     if hint := overview.elsewhere(again("status", source, streams, folder), out, sink, source, chosen):
         say(hint, error=as_json)
     raise typer.Exit(code)
+
+
+app.command()(drift)
 
 
 @app.command()

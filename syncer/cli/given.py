@@ -139,10 +139,10 @@ def filled(given: list[str] | None) -> dict[str, str]:
     return pairs
 
 
-def confirm(question: str) -> None:
+def confirm(question: str, what: str = "this replaces or moves output") -> None:
     """Ask. ConfigError unless the answer is yes."""
     if not sys.stdin.isatty():
-        raise ConfigError("this replaces or moves output and nobody is there to ask", hint="add --yes")
+        raise ConfigError(f"{what} and nobody is there to ask", hint="add --yes")
     sys.stderr.write(f"{question} [y/N]: ")
     sys.stderr.flush()
     answer = sys.stdin.buffer.readline()

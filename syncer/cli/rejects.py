@@ -104,6 +104,7 @@ def review(
             commands = {
                 "all": again("rejects", source, streams, folder) + flags + filters + " --all",
                 "show": again("rejects show", source, None, folder) + flags,
+                "drift": again("drift", source, streams, folder) + flags,
                 "replay": again("rejects replay", source, streams, folder) + flags,
             }
             say(nothing or exhibit.grouped(source, groups, commands, limit))
