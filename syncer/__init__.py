@@ -3,9 +3,9 @@
 The modules, in the order a record travels, which is also the order they may import one another in: errors,
 clock, events, page, answers, auth, moments, quotas, limits, rate, shared, pacer, rota, pagination, decode, fields,
 masks, stream — what a connector is made of; ahead, peers, network, strict, wire, reach, retry, validators, cache,
-client, fetch, quick, shapes, expected, moulds, seen, choices, tally, drift, validate, checkpoint, sinks, terminal,
-report, space, log, ledger, history, metrics, telemetry, notify, pull, review, replay, exhibit, check, config, progress,
-overview, picture, charts, webpage, edits, rewrite, patch, account, cli — what happens to it.
+client, fetch, quick, shapes, expected, moulds, seen, choices, tally, drift, validate, checkpoint, kept, sinks,
+terminal, report, space, log, ledger, history, metrics, telemetry, notify, pull, review, replay, rebuild, exhibit,
+check, config, progress, overview, picture, charts, webpage, edits, rewrite, patch, account, cli — what happens to it.
 The names below are all that a connector's author needs.
 """
 

@@ -160,7 +160,7 @@ class Cache:
 
     def _opened(self) -> Any:
         if self._inner is None:
-            self._inner = _open(self._directory)
+            self._inner = opened(self._directory)
         return self._inner
 
     def _sign(self, key: str, rest: bytes) -> bytes:
@@ -216,7 +216,7 @@ def _owner(auth: Auth | None, environment: Environment) -> bytes | None:
     return json.dumps([repr(auth), values]).encode() if values else None
 
 
-def _open(directory: Path) -> Any:
+def opened(directory: Path) -> Any:
     """The database in a directory, made if it is not there, behind diskcache. Raises whatever is wrong."""
     import diskcache  # type: ignore[import-untyped]
 

@@ -23,6 +23,7 @@ The trail holds a mark of every request of the open run, against loops longer th
      "back": {...}, "tail": [...],   the last page's request and records, to find a list that has moved again
      "unknown": {...},            fields the model does not name, this run, by name
      "seen": {...}, "baseline": {...},   what this run saw, what the complete runs before it saw; see `seen`
+     "kept": "...",               vouches for the pages that are kept of this output: see kept.py
      "total": 2400 | null, "least": 2390 | null,   what the API last declared, and the least of this run
      "started": "...", "saved": "...", "status": "open" | "complete" | "short" | "over budget",
      "sink": {...}}               what the sink must find again, for files their names, lengths and CRCs
@@ -114,12 +115,22 @@ class Checkpoint:
     started: str = ""
     saved: str = ""
     status: str = "open"
+    kept: str = ""
 
     def sound(self) -> bool:
         """Whether every part is what it must be, so that a row that anybody else wrote is not trusted to be."""
         numbers = [self.run, self.generation, self.empty, *self.counts.all(), *self.stored.all()]
         numbers += self.unknown.values()
-        texts = [self.began, self.mark, self.last, self.started, self.saved, *self.tail, *self.fingerprint.values()]
+        texts = [
+            self.kept,
+            self.began,
+            self.mark,
+            self.last,
+            self.started,
+            self.saved,
+            *self.tail,
+            *self.fingerprint.values(),
+        ]
         return (
             all(type(number) is int and 0 <= number < 2**63 for number in numbers)
             and all(total is None or type(total) is int for total in (self.total, self.least))
@@ -151,6 +162,7 @@ class Checkpoint:
             pending={} if anew else self.boundary,
             stored=Counts() if anew else self.stored,
             baseline=taken(self.baseline, self.seen, self.saved) if self.status == "complete" else self.baseline,
+            kept="" if anew else self.kept,
             started=stamp,
         )
 

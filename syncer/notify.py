@@ -93,7 +93,12 @@ def because(row: Row, earlier: Iterable[Row]) -> list[str]:
     met = {(stream.get("stream"), cause) for stream in row["streams"] for cause in stream.get("rejected_by_cause", {})}
     found = ["failed"] if code else []
     found += ["causes"] if met - known else []
-    return found + (["drift"] if any(stream.get("drift") for stream in row["streams"]) else [])
+    return found + (["drift"] if any(_news(stream) for stream in row["streams"]) else [])
+
+
+def _news(stream: Mapping[str, Any]) -> bool:
+    """Whether a stream is not as it was, or as its model says; of a first run what nobody named is no news."""
+    return any(one.get("before") or one.get("rejected") for one in stream.get("drift", ()))
 
 
 def told(row: Row, reasons: Sequence[str], hide: Sequence[str]) -> dict[str, Any]:

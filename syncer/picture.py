@@ -16,6 +16,7 @@ from . import exhibit, history, ledger, overview, review
 from .checkpoint import Counts
 from .errors import SyncerError
 from .log import redacted
+from .pull import drifted
 from .report import aligned, by_name
 from .sinks import Sink, disk, sink
 from .stream import Connector, Stream
@@ -72,7 +73,6 @@ def picture(
     secrets: Sequence[str],
     command: Callable[[str, bool], str],
     trouble: Callable[[Stream, Sink], SyncerError | None],
-    drift: Sequence[Row] = (),
 ) -> Picture:
     """Look at a source. SinkError for what cannot be read, StateError for what is damaged.
 
@@ -96,8 +96,14 @@ def picture(
         {**overview.stream(stream, target, trouble(stream, target)), "balance": _balance(target.peek())}
         for stream, target in targets
     ]
-    hide = [redacted(writable(part), secrets) for part in (runs, rows, list(drift), [*notes, *filter(None, [nothing])])]
-    shown = {"all": "rejects", "show": "rejects show", "replay": "rejects replay"}
+    drift = [
+        {"stream": stream.name, **change.to_json()}
+        for stream, target in targets
+        if (checkpoint := target.peek()) and checkpoint.run
+        for change in drifted(checkpoint, stream)
+    ]
+    hide = [redacted(writable(part), secrets) for part in (runs, rows, drift, [*notes, *filter(None, [nothing])])]
+    shown = {"all": "rejects", "show": "rejects show", "replay": "rejects replay", "drift": "drift"}
     commands = {name: command(words, name != "show") for name, words in shown.items()}
     return Picture(source, hide[0], hide[1], groups, hide[2], {**commands, "all": f"{commands['all']} --all"}, hide[3])
 

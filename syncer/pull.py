@@ -38,6 +38,7 @@ from .errors import (
 from .events import Committed, Event, Noticed, Observer, Started
 from .expected import expected
 from .fetch import pages
+from .kept import AGE, ROOM, Pages
 from .masks import MASK_KEY, key_mark, key_of
 from .page import Page
 from .pagination import anew
@@ -68,6 +69,11 @@ class Options:
     outage: float = 0.0
     concurrency: int | None = None
     """How many requests may be under way at once; 1 does one thing after another, None is as many as help."""
+
+    keep_pages: bool = False
+    """Whether pages are kept for `syncer rebuild`, also of streams that do not say so."""
+    keep_size: float = ROOM
+    keep_age: float = AGE
 
     @property
     def flags(self) -> str:
@@ -230,7 +236,8 @@ def _pull(
     observe(Started(stream.name, done.resumed, checkpoint.counts.pages, checkpoint.counts.fetched, checkpoint.bookmark))
     if refreshing(stream, checkpoint) and not checkpoint.counts.pages:
         notice(STAYS)
-    validator = Validator(stream, target.refuses, client.safe, key=key)
+    keeper = _keeper(connector.name, stream, options, notice)
+    validator = Validator(stream, target.refuses, client.safe, key=key, keep=keeper is not None)
     budget = Budget.parse(options.max_rejects or stream.max_rejects)
     since, older, pulled = checkpoint.bookmark, 0, 0
     held = before.stored.written
@@ -276,6 +283,8 @@ def _pull(
             )
             if not after.open:
                 after = after.ended("over budget" if passed else "short" if after.short else "complete")
+            if keeper:
+                after = replace(after, kept=keeper.keep(after, page, stamp, verdict.kept, client.secrets()))
             settled()
             untold.append(partial(tell, checkpoint, after, page, rejects))
             beside.begin(partial(target.commit, records, rejects, after))
@@ -301,6 +310,10 @@ def _pull(
         coming.close()
         settled()
         beside.close()
+        if keeper:
+            if checkpoint.status == "complete":
+                keeper.complete(checkpoint.generation)
+            keeper.close()
     if older:
         notice(
             f"{older:,} of {done.counts.fetched:,} records are older than {since}, which the run asked from, and are"
@@ -346,6 +359,14 @@ def _coming(stream: Stream, client: Client, checkpoint: Checkpoint, options: Opt
         key=key,
     )
     return Now(coming) if several is None else Ahead(coming, several)
+
+
+def _keeper(source: str, stream: Stream, options: Options, notice: Callable[[str], None]) -> Pages | None:
+    """What keeps the pages, if they are to be kept."""
+    if not (options.keep_pages or stream.keep_pages):
+        return None
+    home, room, age = options.out / source, options.keep_size, options.keep_age
+    return Pages(home, options.sink, stream.name, notice, room=room, age=age)
 
 
 def _cache(

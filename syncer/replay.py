@@ -249,7 +249,7 @@ class _Judge:
         adopted = {part: now[part] for part in _ADOPTED if part in now} if self._done.gone else {}
         adopted |= {MASK_KEY: key_mark(self._key)} if self._key else {}
         after = self._before.settled(self._moves.all, self._moves.mine, self._known, adopted, stamp)
-        after = _ended(self._stream, after)
+        after = within(self._stream, after)
         self._done.stored, self._done.status = after.stored, after.status
         return after
 
@@ -358,7 +358,7 @@ def _refused_again(found: Found, again: dict[str, JSON] | None, *, masks: bool) 
 _RECORD = ("record", "text", "masked")
 
 
-def _ended(stream: Stream, after: Checkpoint) -> Checkpoint:
+def within(stream: Stream, after: Checkpoint) -> Checkpoint:
     """A run that ended over its budget is complete once what of it is in rejects or was purged is within the budget."""
     if after.status != "over budget" or after.open or after.short:
         return after

@@ -54,7 +54,8 @@ class Stream:
     large can be asked for in a smaller one; that of the pagination counts without it.
 
     `mask` are paths to values that are never written down but as a hash, such as `("meta.email", "lines[].phone")`,
-    where the model does not name them; where it does, it says `Annotated[str, Masked()]`.
+    where the model does not name them; where it does, it says `Annotated[str, Masked()]`. `keep_pages` keeps every
+    page as it came, as `syncer pull --keep-pages` does, for `syncer rebuild`.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Stream:
     size: str | None = None
     size_body: Path | None = None
     mask: tuple[str, ...] = ()
+    keep_pages: bool = False
 
     def __post_init__(self) -> None:
         """Refuse names that cannot be files, values of another kind, and keys that the model does not have."""

@@ -43,7 +43,7 @@ from .decode import Rows, UnfitError, Unparsable, encode, exact, text_of
 from .drift import refusals
 from .errors import SyncerError
 from .expected import LABEL, expected, label, moves, taken_names
-from .fields import again
+from .fields import BRANCH, again
 from .moulds import Mould
 from .page import JSON, MISSING, Page, digest
 from .quick import DIGITS, Quick
@@ -268,7 +268,9 @@ class Validator:
         except UnfitError as error:
             return [Reason(place(error.path), error.kind, str(error))]
         except ValidationError as error:
-            return [self._discreet(fault, raw) for fault in faults_of(error)] if self._masks else reasons(error)
+            if not self._masks:
+                return reasons(error)
+            return [self._discreet(fault, raw) for fault in faults_of(error) if BRANCH not in fault["loc"]]
         except MemoryError:
             raise
         except (Exception, SystemExit) as error:  # a validator of the author's model raised something of its own

@@ -40,7 +40,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "tests/*.md", "fixtures/*.md", "syncer/*.md")
     for path in ROOT.glob(pattern)
 )
-COMMANDS = ("pull", "list", "status", "rejects", "drift", "check", "runs", "report", "reset")
+COMMANDS = ("pull", "list", "status", "rejects", "rebuild", "drift", "check", "runs", "report", "reset")
 
 
 def block(text: str, name: str) -> str:

@@ -335,7 +335,7 @@ def test_every_table_names_its_columns_and_rows_and_every_control_has_a_name(tex
         assert {"col"} == {cell.get("scope") for cell in head.iter("th")}
         assert all(["row"] == [cell.get("scope") for cell in row.iter("th")] for row in body.iter("tr"))
         assert {len(list(head.iter("th")))} == {len(row) for row in body.iter("tr")}
-    assert [1, 2, 2, 2, 2, 3] == [int(name[1]) for name, _ in found if re.fullmatch("h[1-6]", name)]
+    assert [1, 2, 2, 2, 2, 2, 3] == [int(name[1]) for name, _ in found if re.fullmatch("h[1-6]", name)]
     assert all(one.get("aria-label") for _, one in found if one.get("role") in ("region", "search"))
     controls = [one for name, one in found if name in ("input", "select")]
     labelled = [inner for name, one in found if name == "label" for inner in one if inner.tag in ("input", "select")]

@@ -127,7 +127,11 @@ def test_what_is_masked_is_in_no_file_and_in_nothing_that_any_command_says(
         api.misbehave = lambda asked: Reply(body=broken)
         pulls = [project.run("pull", "shop", *options, "-v", "--log", str(tmp_path / "log"))]
         api.misbehave = None
-        pulls += [project.run("pull", "shop", *options, "-v", "--log", str(tmp_path / "log2"), "--metrics", "metrics")]
+        pulls += [
+            project.run(
+                "pull", "shop", *options, "-v", "--log", str(tmp_path / "log2"), "--metrics", "metrics", "--keep-pages"
+            )
+        ]
         api.misbehave = lambda asked: Reply(status=400, body={"error": f"{NAME} {CITY} {AGE} {PHONE}"})
         pulls += [project.run("pull", "shop", *options, "--restart", "--yes")]
         pulls += [project.run("check", "shop", *options)]
@@ -146,6 +150,10 @@ def test_what_is_masked_is_in_no_file_and_in_nothing_that_any_command_says(
         *(project.run("rejects", "show", "shop", row["id"], *options) for row in rejects),
         project.run("rejects", "replay", "shop", *options, "--dry-run"),
         project.run("rejects", "replay", "shop", *options, "--json"),
+        project.run("report", "shop", *options),
+        project.run("report", "shop", *options, "--json"),
+        project.run("report", "shop", *options, "--html", "-"),
+        project.run("rebuild", "shop", *options),
         project.run("status", "shop", *options),
         project.run("status", "shop", *options, "--json"),
         project.run("runs", "--json"),
@@ -467,6 +475,18 @@ def test_a_stream_that_comes_to_mask_asks_first_and_masks_its_old_rejects_when_t
     assert (0, 1) == ((settled := replayed(tmp_path, now, sink)).gone, settled.failed.total())
     (kept,) = rejects(tmp_path, sink, now)
     assert is_mask(kept["record"]["name"])
+
+
+def test_fingerprints_of_records_are_made_with_the_key_of_the_output(tmp_path: Path) -> None:
+    of = replace(stream("offset"), model=Item)
+    marks = []
+    for name in ("a", "b"):
+        run(tmp_path / name, of, "jsonl", max_pages=1)
+        found = make("jsonl", tmp_path / name, "shop", of).peek()
+        assert found is not None
+        marks.append({found.last, *found.tail})
+    assert marks[0]
+    assert set() == marks[0] & marks[1]
 
 
 def test_the_masked_column_of_a_number_is_text(tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ def of(causes: dict[str, int], code: int = 0, name: str = "2", **stream: Any) ->
         (["causes"], of({"a": 2, "b": 1})),
         (["failed"], of({"a": 2}, 4)),
         (["failed", "causes"], of({"b": 1}, 3)),
-        (["drift"], of({}, drift={"new": ["color"]})),
+        (["drift"], of({}, drift=[{"before": {"count": 9, "of": 9}, "rejected": 0}])),
+        (["drift"], of({}, drift=[{"before": None, "rejected": 2}])),
+        ([], of({}, drift=[{"before": None, "rejected": 0}])),
         ([], of({"b": 1}, 143)),
         ([], of({"b": 1}, 130)),
     ],
@@ -98,7 +100,7 @@ def test_a_command_gets_the_report_and_is_told_of_new_causes_once(tmp_path: Path
         assert [0, 0] == codes
         project.run("pull", "shop", "--notify", target, "--max-rejects", "0", "--notify-on", "causes,drift")
     (body,) = [json.loads(line) for line in heard.read_text().splitlines()]
-    assert (0, ["causes"]) == (body["exit_code"], body["because"])
+    assert (0, ["causes", "drift"]) == (body["exit_code"], body["because"])
     assert "name: string_type" in body["text"]
 
 

@@ -37,6 +37,7 @@ from .given import (
     variables,
     without_secrets,
 )
+from .rebuilding import rebuild, size
 from .rejects import app as rejects
 from .report import report
 
@@ -78,6 +79,15 @@ def pull(
         int | None,
         typer.Option(min=1, max=64, help="Requests under way at once; 1 is one after another. Without it up to 8."),
     ] = None,
+    keep_pages: Annotated[
+        bool, typer.Option("--keep-pages", help="Keep every page as it came, for `syncer rebuild`.")
+    ] = False,
+    keep_size: Annotated[
+        str, typer.Option("--keep-pages-size", metavar="SIZE", help="At most so much of them: 500MB, 2GB.")
+    ] = "2GB",
+    keep_age: Annotated[
+        str, typer.Option("--keep-pages-age", metavar="TIME", help="Each for at most so long: 30d.")
+    ] = "365d",
     restart: Annotated[bool, typer.Option("--restart", help="Pull everything anew; replaces the output.")] = False,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Go on although the connector or its settings changed.")
@@ -114,6 +124,9 @@ def pull(
         patience=seconds(patience or "15m"),
         outage=seconds(patience or "0s"),
         concurrency=concurrency,
+        keep_pages=keep_pages,
+        keep_size=size(keep_size),
+        keep_age=seconds(keep_age),
     )
     if restart and not yes:
         names = ", ".join(stream.name for stream in chosen)
@@ -274,6 +287,9 @@ def check(
     raise typer.Exit(
         next((row["exit_code"] for row in rows if row["exit_code"]), 128 + clock.stop.signal if clock.stop else 0)
     )
+
+
+app.command()(rebuild)
 
 
 @app.command()

@@ -17,6 +17,8 @@ from ..stream import Stream
 from ..validate import Reason, Record, Reject
 from .held import Held, Values
 
+Batch = tuple[Sequence[Record], Sequence[Reject]]
+"""The records and rejects of a page."""
 KINDS = ("jsonl", "sqlite")
 
 
@@ -59,6 +61,14 @@ class Sink(Protocol):
         it is not called and nothing is written. Neither the records nor the rejects are ever in memory as a whole.
         Killed at any point, all of it has happened or nothing; `open` removes what was begun. Errors as for
         `commit`; what `settle` and `checkpoint` raise comes out, and nothing has happened.
+        """
+
+    def rebuilt(self, pages: Iterable[Batch], checkpoint: Callable[[], Checkpoint]) -> None:
+        """Put another output in the place of the one at hand: all or nothing (I1).
+
+        `pages` gives its records and rejects one page after another, and `checkpoint` is called behind the last.
+        Killed at any point, the old output stands or the new one does; `open` removes what was begun. Errors as for
+        `commit`; what `pages` and `checkpoint` raise comes out, and nothing has happened.
         """
 
     def held(self, records: Iterable[Values]) -> Held:

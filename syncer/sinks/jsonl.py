@@ -122,6 +122,37 @@ class JsonLines:
         os.close(old)
         self._committed(found, after, publish=publish, sweep=True)
 
+    def rebuilt(
+        self, pages: Iterable[tuple[Sequence[Record], Sequence[Reject]]], checkpoint: Callable[[], Checkpoint]
+    ) -> None:
+        """Write two new files, fsync both, then the row that names them; they take their final names afterwards."""
+        before, old = self._marks, self._descriptors
+        found = {kind: Mark(f"{name}.r{self._seq + 1}") for kind, name in self._finals.items()}
+        with self._turn(self._seq):
+            self._untouched(before)
+            self._descriptors = {}
+            try:
+                for kind, mark in found.items():
+                    self._descriptors[kind] = self._emptied(mark)
+                for records, rejects in pages:
+                    lines = {"records": [one.line for one in records], "rejects": [one.line for one in rejects]}
+                    found = {kind: self._append(kind, mark, lines[kind]) for kind, mark in found.items()}
+                self._flush(found)
+                self._untouched(found)
+                after = checkpoint()
+                publish = after.status == "complete" or not self._beside(before)
+                save(self._connection, self._stream.name, after, _own(found, publish))
+            except BaseException:
+                self._release()
+                self._descriptors = old
+                for mark in found.values():
+                    with suppress(OSError):
+                        (self._directory / mark.name).unlink(missing_ok=True)
+                raise
+        for descriptor in old.values():
+            os.close(descriptor)
+        self._committed(found, after, publish=publish, sweep=True)
+
     def held(self, records: Iterable[Values]) -> Held:
         """One pass over the records file; the last line of a key is the valid one."""
         key = identity(self._stream)

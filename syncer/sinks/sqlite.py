@@ -125,14 +125,7 @@ class SQLite:
         with disk.transaction(self._connection, self._path):
             if checkpoint.generation != self._generation:
                 table = self._begin(checkpoint.generation)
-            if records:
-                rows = [record.values for record in records]
-                self._widen(table, rows)
-                self._insert(table, rows)
-            self._connection.executemany(
-                "INSERT INTO syncer_rejects (stream, generation, line) VALUES (?, ?, ?)",
-                [(self._stream.name, checkpoint.generation, reject.line.decode()) for reject in rejects],
-            )
+            self._add(table, checkpoint.generation, records, rejects)
             self._save(table, checkpoint, notes)
         self._committed(checkpoint)
 
@@ -162,6 +155,30 @@ class SQLite:
         self.notes = notes
         if changed:
             self._committed(after)
+
+    def rebuilt(
+        self, pages: Iterable[tuple[Sequence[Record], Sequence[Reject]]], checkpoint: Callable[[], Checkpoint]
+    ) -> None:
+        """Fill a new table and put it in the old one's place, in one transaction."""
+        notes, old, table = list[str](), self._table, f"{self._stream.name}.g{self._generation + 1}"
+        execute = self._connection.execute
+        with disk.transaction(self._connection, self._path):
+            execute(f"DROP TABLE IF EXISTS {quoted(table)}")
+            self._create(table)
+            self._taken = folded(self._wanted)
+            gone = (self._stream.name, self._generation)
+            execute("DELETE FROM syncer_rejects WHERE stream = ? AND generation = ?", gone)
+            for records, rejects in pages:
+                self._add(table, self._generation, records, rejects)
+                self._taken = folded((*self._columns, *self._wanted))
+            after = checkpoint()
+            if old == self._stream.name:
+                notes, table = replaced(self._connection, old, table), old
+            else:
+                execute(f"DROP TABLE {quoted(old)}")
+            self._save(table, after, notes)
+        self.notes = notes
+        self._committed(after)
 
     def held(self, records: Iterable[Values]) -> Held:
         """By the primary key, or by one pass over the table where there is none."""
@@ -248,6 +265,17 @@ class SQLite:
         own = {"table": self._table, "published": self._published, "notes": notes}
         save(self._connection, self._stream.name, checkpoint, own)
 
+    def _add(self, table: str, generation: int, records: Sequence[Record], rejects: Sequence[Reject]) -> None:
+        """Insert what came with a page."""
+        if records:
+            rows = [record.values for record in records]
+            self._widen(table, rows)
+            self._insert(table, rows)
+        self._connection.executemany(
+            "INSERT INTO syncer_rejects (stream, generation, line) VALUES (?, ?, ?)",
+            [(self._stream.name, generation, reject.line.decode()) for reject in rejects],
+        )
+
     def _committed(self, checkpoint: Checkpoint) -> None:
         self._generation = checkpoint.generation
         self._taken = folded((*self._columns, *self._wanted))
@@ -273,12 +301,15 @@ class SQLite:
                 "DELETE FROM syncer_rejects WHERE stream = ? AND generation > ?",
                 (self._stream.name, self._published),
             )
+        self._create(table)
+        return table
+
+    def _create(self, table: str) -> None:
         self._columns, self._differs = dict(self._wanted) or {"_empty": ""}, {}
         shape = [f"{quoted(name)} {declared(kind)}".strip() for name, kind in self._columns.items()]
         if self._stream.key:
             shape.append(f"PRIMARY KEY ({', '.join(map(quoted, self._stream.key))})")
-        execute(f"CREATE TABLE {quoted(table)} ({', '.join(shape)})")
-        return table
+        self._connection.execute(f"CREATE TABLE {quoted(table)} ({', '.join(shape)})")
 
     def _publish(self, table: str, generation: int) -> list[str]:
         """Put a complete refresh in the old table's place; notes on what of the user's could not go along."""
