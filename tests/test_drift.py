@@ -821,7 +821,8 @@ class TestPull:
         run(tmp_path, stream("token"), "jsonl", max_pages=2)
         with closing(sqlite3.connect(tmp_path / "shop" / ".syncer" / "state.db")) as state, state:
             ((body,),) = state.execute("SELECT body FROM syncer_checkpoint").fetchall()
-            older = json.dumps({key: one for key, one in json.loads(body).items() if key not in ("seen", "baseline", "kept")})
+            later = ("seen", "baseline", "kept")
+            older = json.dumps({key: one for key, one in json.loads(body).items() if key not in later})
             assert BEFORE.keys() == json.loads(older).keys()
             state.execute("UPDATE syncer_checkpoint SET body = ?, crc = ?", (older, zlib.crc32(older.encode())))
         done = run(tmp_path, stream("token"), "jsonl").streams[0]
