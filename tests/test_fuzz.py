@@ -313,7 +313,7 @@ def test_a_page_that_was_changed_anyhow_is_accounted_for_and_its_lines_say_what_
     ended: Counter[str] = Counter()
     checkpoint = Checkpoint()
 
-    for life in range(340_000 if long else 7000):
+    for life in range(340_000 if long else 1200):
         content = mangled(dice, PAGE)
         try:
             _, records = decode(content, "items")

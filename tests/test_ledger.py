@@ -680,12 +680,10 @@ def test_what_is_neither_a_source_nor_a_run_is_explained(project: Project, words
     ("arguments", "place"),
     [
         ([], "data"),
-        (["shop"], "data/shop"),
+        (["demo"], "data/demo"),
         (["--out", "file"], "file"),
-        (["x" * 300], f"data/{'x' * 300}"),
-        (["../.."], "data/../.."),
     ],
-    ids=["nothing", "a source", "a file", "too long", "above"],
+    ids=["nothing", "a source", "a file"],
 )
 def test_where_nothing_is_recorded_that_is_said_and_nothing_made(
     project: Project, arguments: list[str], place: str
@@ -695,6 +693,13 @@ def test_where_nothing_is_recorded_that_is_said_and_nothing_made(
     assert (0, f"no runs are recorded in {place}\n", "") == (done.code, done.stdout, done.stderr)
     assert [] == project.run("runs", *arguments, "--json").json()
     assert ["file"] == [path.name for path in project.path.iterdir()]
+
+
+@pytest.mark.parametrize("name", ["shop", "x" * 300, "../.."], ids=["no connector", "too long", "above"])
+def test_a_name_that_nothing_is_known_of_is_a_mistake(project: Project, name: str) -> None:
+    done = project.run("runs", name)
+    assert (2, "", True) == (done.code, done.stdout, f"nothing is known of {name!r}" in done.stderr)
+    assert [] == list(project.path.iterdir())
 
 
 def test_looking_changes_nothing(project: Project, api: Api) -> None:

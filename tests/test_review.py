@@ -756,7 +756,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
 @linux
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("sink", KINDS)
+@pytest.mark.parametrize("sink", ["jsonl", pytest.param("sqlite", marks=pytest.mark.long)])
 def test_a_hundred_thousand_rejects_are_reviewed_in_the_memory_of_a_thousand(
     tmp_path: Path, sink: str, long: bool
 ) -> None:
@@ -778,7 +778,7 @@ def test_a_hundred_thousand_rejects_are_reviewed_in_the_memory_of_a_thousand(
 
 @linux
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("sink", KINDS)
+@pytest.mark.parametrize("sink", ["jsonl", pytest.param("sqlite", marks=pytest.mark.long)])
 def test_a_replay_keeps_neither_the_records_nor_the_rejects_in_memory(tmp_path: Path, sink: str, long: bool) -> None:
     """Of each record that passes its key, some 200 bytes; a record or reject is about a kilobyte."""
     many = 100_000 if long else 20_000
