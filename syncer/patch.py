@@ -31,6 +31,7 @@ from .checkpoint import Checkpoint
 from .config import Place, load, module_of, source_of
 from .edits import Edit, Judged, Loosen, Pulled, atoms, key, limited, merged, wanted, where
 from .errors import ConfigError, SinkError, StateError, SyncerError
+from .masks import KEY
 from .page import Page, Request
 from .seen import joined
 from .sinks import Sink
@@ -250,10 +251,15 @@ class _Bench:
         return _Tried(text, made, faults, after)
 
 
+_KEY = bytes(KEY)
+"""Any key does: nothing of what is judged here is kept."""
+
+
 def _judged(pulled: Pulled, stream: Stream, limit: int | None = None) -> Judged:
     """The rejects of a stream, or the first of them, under a model of it."""
     target = pulled.sink(stream)
-    validator, found = Validator(stream, target.refuses, pulled.safe), Judged(stream)
+    mask_key = _KEY if stream.masks else b""
+    validator, found = Validator(stream, target.refuses, pulled.safe, key=mask_key), Judged(stream)
     batch: list[Any] = []
 
     def settle() -> None:

@@ -83,8 +83,9 @@ class Options:
 
     @property
     def given(self) -> str:
-        """The settings, as a command that goes on has to repeat them."""
-        return "".join(f" --set {quote(f'{name}={value}')}" for name, value in (self.settings or {}).items())
+        """The settings, and whether pages are kept, as a command that goes on has to repeat them."""
+        settings = "".join(f" --set {quote(f'{name}={value}')}" for name, value in (self.settings or {}).items())
+        return settings + (" --keep-pages" if self.keep_pages else "")
 
 
 def pull(
