@@ -467,7 +467,7 @@ def _bare(value: Any) -> Any:
 LOUD = ("-v", "--log", "log.jsonl", "--metrics", "metrics.prom", "--patience", "1s")
 
 
-@pytest.mark.parametrize("auth", some_of(AUTHS, "query", "login"))
+@pytest.mark.parametrize("auth", some_of(AUTHS, "login"))
 def test_a_secret_is_nowhere_but_where_it_belongs(tmp_path: Path, auth: str) -> None:
     """Half of a pull, the rest of it, the same again where nothing has changed, and every other command."""
     with Scenery(tmp_path, auth, {act.__name__: act for act in ACTS}) as scenery:

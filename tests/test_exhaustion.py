@@ -221,7 +221,7 @@ main()
 
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory in use is read from /proc")
-@pytest.mark.parametrize("sink", SINKS)
+@pytest.mark.parametrize("sink", ["jsonl", pytest.param("sqlite", marks=pytest.mark.long)])
 def test_wherever_memory_runs_out_the_next_pull_ends_the_same(
     shop: tuple[Api, Path], sink: str, seed: int, long: bool
 ) -> None:
@@ -277,7 +277,7 @@ def test_wherever_memory_runs_out_the_next_pull_ends_the_same(
 # --- descriptors ---
 
 
-@pytest.mark.parametrize("sink", SINKS)
+@pytest.mark.parametrize("sink", ["jsonl", pytest.param("sqlite", marks=pytest.mark.long)])
 def test_however_few_files_may_be_open_a_pull_ends_well_or_says_so(shop: tuple[Api, Path], sink: str) -> None:
     _, project = shop
     assert 0 == pull(project, sink, out=project / "calm").code

@@ -111,11 +111,16 @@ def raw_page(rows: list[Any]) -> bytes:
 @pytest.mark.parametrize(
     ("sink", "unknown"),
     [
-        ("jsonl", "drop"),
         ("sqlite", "keep"),
         *(
             pytest.param(sink, unknown, marks=pytest.mark.long)
-            for sink, unknown in (("jsonl", "keep"), ("jsonl", "reject"), ("sqlite", "drop"), ("sqlite", "reject"))
+            for sink, unknown in (
+                ("jsonl", "drop"),
+                ("jsonl", "keep"),
+                ("jsonl", "reject"),
+                ("sqlite", "drop"),
+                ("sqlite", "reject"),
+            )
         ),
     ],
 )
