@@ -132,7 +132,7 @@ class Shop:
 
 
 def test_the_demo_ends_as_the_readme_shows(tmp_path: Path) -> None:
-    """Every line of the block is a line of the real summary, in order, but for the seconds and how often it was limited."""
+    """Every line of the block is one of the real summary, in order, but for seconds and how often it was limited."""
     pulled = command("pull", "demo", cwd=tmp_path)
     real = [_timeless(line) for line in pulled.stdout.splitlines()]
     expected = [_timeless(line) for line in block(README, "demo").splitlines() if line.strip() not in ("…", "")]
