@@ -47,9 +47,7 @@ def _written(file: Path) -> dict[str, str]:
     try:
         if not file.is_file():
             return {}
-        from dotenv.parser import (
-            parse_stream,
-        )  # not before there is something to read: the command should start at once
+        from dotenv.parser import parse_stream  # only where there is something to read: starting takes long enough
 
         with file.open(encoding="utf-8-sig") as text:
             lines = list(parse_stream(text))

@@ -254,23 +254,24 @@ def judging(stream: Stream) -> dict[str, str]:
 
 def model_fingerprint(model: type[BaseModel]) -> str:
     """A digest of the model's JSON Schema: changes with its fields, types and bounds, not with its comments."""
+    if (schema := _schema(model)) is not None:
+        return digest(_canonical(schema).encode(), 8)
+    return digest(re.sub(r" at 0x[0-9a-f]+", "", repr(sorted(model.model_fields.items()))).encode(), 8)
+
+
+def _schema(model: type[BaseModel]) -> Any:
+    """The model's JSON Schema without its comments; None for a model that has none."""
     from pydantic.errors import PydanticInvalidForJsonSchema
 
     try:
-        shape = _canonical(_without_prose(model.model_json_schema()))
+        return _without_prose(model.model_json_schema())
     except PydanticInvalidForJsonSchema:
-        shape = re.sub(r" at 0x[0-9a-f]+", "", repr(sorted(model.model_fields.items())))
-    return digest(shape.encode(), 8)
+        return None
 
 
 def _field_marks(model: type[BaseModel]) -> list[str]:
     """`name:mark` of each field, by which a change can be named; empty for a model that has no JSON Schema."""
-    from pydantic.errors import PydanticInvalidForJsonSchema
-
-    try:
-        schema = _without_prose(model.model_json_schema())
-    except PydanticInvalidForJsonSchema:
-        return []
+    schema = _schema(model) or {}
     parts, required = schema.get("$defs", {}), schema.get("required", ())
     marks = []
     for name, shape in schema.get("properties", {}).items():

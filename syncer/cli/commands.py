@@ -214,10 +214,10 @@ def status(
     from ..sinks import sink as open_sink
 
     connector, chosen = looked_up(source, streams, folder)
-    rows, code = [], 0
+    rows, code, environment = [], 0, variables()
     for stream in chosen:
         target = open_sink(sink, out, source, stream)
-        fault = overview.trouble(out, connector, stream, target, {}, variables())
+        fault = overview.trouble(out, connector, stream, target, {}, environment)
         rows.append(overview.stream(stream, target, fault))
         code = code or (fault.exit_code if fault else 0)
     print_json(rows) if as_json else say(overview.standing(connector.name, rows))
